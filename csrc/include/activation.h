@@ -1,0 +1,58 @@
+// Activations and their derivatives, written once for both devices.
+//
+// V is a scalar on the GPU and a vector of lanes on the CPU. FASTGAN_ISA names the namespace of the device; it must
+// hold, declared before this file is included,
+//   broadcast<V>(number), select(condition, V, V), exponential(V), exponential_minus_one(V)
+#pragma once
+
+#include "act.h"
+#include "device.h"
+
+namespace fastgan::FASTGAN_ISA {
+
+// Comparisons are written so that a NaN passes through, as in PyTorch.
+template <Act A, class V>
+FASTGAN_INLINE V activation(V z, V slope) {
+  const V zero = broadcast<V>(0), one = broadcast<V>(1), two = broadcast<V>(2);
+  if constexpr (A == Act::none) {
+    return z;
+  } else if constexpr (A == Act::relu) {
+    return select(z <= zero, zero, z);
+  } else if constexpr (A == Act::leaky_relu || A == Act::prelu) {
+    return select(z > zero, z, z * slope);
+  } else if constexpr (A == Act::elu) {
+    return select(z > zero, z, slope * exponential_minus_one(z));
+  } else if constexpr (A == Act::tanh) {
+    const V e = exponential_minus_one(-two * select(z < zero, -z, z));  // in (-1, 0]: no cancellation, no overflow
+    const V t = -e / (e + two);
+    return select(z < zero, -t, t);
+  } else {
+    const V e = exponential(select(z < zero, z, -z));  // of a negative number only: no overflow
+    const V sigmoid = select(z < zero, e, one) / (one + e);
+    return A == Act::sigmoid ? sigmoid : z * sigmoid;
+  }
+}
+
+// d activation / dz, from z. At 0 each takes the side that PyTorch takes.
+template <Act A, class V>
+FASTGAN_INLINE V derivative(V z, V slope) {
+  const V zero = broadcast<V>(0), one = broadcast<V>(1);
+  if constexpr (A == Act::none) {
+    return one;
+  } else if constexpr (A == Act::relu) {
+    return select(z <= zero, zero, one);
+  } else if constexpr (A == Act::leaky_relu || A == Act::prelu) {
+    return select(z > zero, one, slope);
+  } else if constexpr (A == Act::elu) {
+    return select(z > zero, one, slope * exponential(z));
+  } else if constexpr (A == Act::tanh) {
+    const V y = activation<Act::tanh>(z, slope);
+    return one - y * y;
+  } else {
+    const V sigmoid = activation<Act::sigmoid>(z, slope);
+    if constexpr (A == Act::sigmoid) return sigmoid * (one - sigmoid);
+    return sigmoid * (one + z * (one - sigmoid));
+  }
+}
+
+}  // namespace fastgan::FASTGAN_ISA
