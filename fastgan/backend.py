@@ -1,0 +1,218 @@
+"""What can run here, and why not something faster.
+
+Backends, fastest first: `native` (the compiled extension), `triton` (kernels in Triton, CUDA only), `torch` (plain
+PyTorch, always there). Nothing is probed at import; the first use of an op loads the library of its device, once, and
+a failure is remembered with its reason.
+
+FASTGAN_BACKEND=auto|native|triton|torch sets what backend="auto" means.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+BACKENDS = ("auto", "native", "triton", "torch")
+_LIBRARIES = {"cpu": "libfastgan_cpu.so", "cuda": "libfastgan_cuda.so"}
+
+
+@dataclass(frozen=True)
+class Status:
+    """Whether something is usable, and the reason if it is not."""
+
+    usable: bool
+    reason: str = ""
+
+
+@functools.cache
+def library(device: str) -> Status:
+    """Loads the compiled ops of a device type ("cpu" or "cuda") on the first call."""
+    if device not in _LIBRARIES:
+        return Status(False, f"fastgan has no compiled ops for device type {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        return Status(False, "torch finds no CUDA device")
+    path = Path(__file__).with_name(_LIBRARIES[device])
+    if not path.exists():
+        how = "FASTGAN_BUILD_CUDA=1 " if device == "cuda" else ""
+        return Status(
+            False,
+            f"{path.name} was not built; `{how}pip install --no-build-isolation --force-reinstall --no-deps fastgan` "
+            "builds it where a C++ compiler" + (" and nvcc are" if device == "cuda" else " is"),
+        )
+    if device == "cuda" and not (schema := library("cpu")).usable:  # it holds the schema of every op
+        return schema
+    try:
+        torch.ops.load_library(str(path))
+    except OSError as error:
+        return Status(False, f"{path.name} could not be loaded with torch {torch.__version__}: {error}")
+    if device == "cpu":
+        for op, function in _shape_functions.items():
+            torch.library.register_fake(f"fastgan::{op}", function)
+    return Status(True)
+
+
+_shape_functions: dict[str, Callable[..., Any]] = {}
+
+
+def shape_function(op: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Registers what an op returns without computing it, for torch.compile: once the op itself exists."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def guarded(*arguments: Any) -> Any:
+            # A meta tensor among real ones brings the call here too; it would return what the memory held.
+            if any(type(t) in (torch.Tensor, torch.nn.Parameter) and not t.is_meta for t in arguments):
+                raise ValueError(f"{op}: some tensors are on the meta device and some are not")
+            return function(*arguments)
+
+        _shape_functions[op] = guarded
+        if hasattr(torch.ops.fastgan, op):
+            torch.library.register_fake(f"fastgan::{op}", guarded)
+        return function
+
+    return register
+
+
+def wanted(backend: str = "auto") -> str:
+    """What a backend name asks for: "auto" is FASTGAN_BACKEND where that is set. ValueError for an unknown name."""
+    source = "backend"
+    if backend == "auto":
+        backend, source = os.environ.get("FASTGAN_BACKEND", "auto"), "FASTGAN_BACKEND"
+    if backend not in BACKENDS:
+        raise ValueError(f"{source}={backend!r} is not a backend; accepted: {', '.join(BACKENDS)}")
+    return backend
+
+
+_chosen: dict[tuple[str, str, str], str] = {}
+
+
+def choose(op: str, device: str, backend: str = "auto", triton: bool = False) -> str:
+    """The backend that runs `op` on a device type: "native", "triton" or "torch".
+
+    With backend="auto" the fastest usable one; a named one that is not usable raises RuntimeError with the reason.
+    `triton` says whether the op has a Triton kernel. The answer is remembered for the life of the process.
+    """
+    path = _chosen.get((op, device, backend))
+    if path is None:
+        path = _chosen[op, device, backend] = _choose(op, device, wanted(backend), triton)
+    return path
+
+
+# torch.compiler.assume_constant_result without its import of torch._dynamo, which takes a second: the answer is asked
+# while compiling, not traced.
+choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _choose(op: str, device: str, backend: str, triton: bool) -> str:
+    if backend == "torch":
+        return backend
+    native = library(device)
+    if backend in ("auto", "native") and native.usable and hasattr(torch.ops.fastgan, op):
+        return "native"
+    if backend == "auto":
+        return "triton" if triton and _triton(device).usable else "torch"
+    if backend == "triton":
+        if triton and (status := _triton(device)).usable:
+            return "triton"
+        reason = status.reason if triton else f"{op} has no Triton kernel"
+    else:
+        reason = native.reason or f"the compiled library has no {op} for {device}"
+    raise RuntimeError(
+        f"backend={backend!r} is not usable for {op} on {device}: {reason}. "
+        'Use backend="auto" to run on the fastest usable path; `fastgan doctor` shows them all.'
+    )
+
+
+@functools.cache
+def _triton(device: str) -> Status:
+    if device != "cuda":
+        return Status(False, "Triton kernels run on CUDA tensors only")
+    try:
+        import triton  # noqa: F401
+    except Exception as error:  # an installed Triton can also fail to import
+        return Status(False, f"triton does not import: {error}")
+    return Status(True)
+
+
+def build_config() -> dict[str, str]:
+    """How the compiled part was built; empty where it is absent."""
+    try:
+        from fastgan import _C
+    except ImportError:
+        return {}
+    return {**_C.build_config(), "cpu_capability": _C.cpu_capability()}
+
+
+def autocast_dtype(device: str | torch.device) -> torch.dtype:
+    """bfloat16 where the hardware multiplies it faster than float32, else float32.
+
+    CUDA: compute capability 8.0 and later. CPU: AVX512-BF16 or AMX, as oneDNN reports them.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        fast = device.type == "cpu" and _cpu_multiplies_bfloat16()
+    return torch.bfloat16 if fast else torch.float32
+
+
+@functools.cache
+def _cpu_multiplies_bfloat16() -> bool:
+    capabilities: dict[str, Any] = getattr(torch.backends.cpu, "get_capabilities", dict)()
+    if capabilities:
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def info() -> str:
+    """A table: versions, devices, what was built, and the path that each op takes here."""
+    config = build_config()
+    rows = [
+        ("fastgan", config.get("version") or _version()),
+        ("python", platform.python_version()),
+        ("torch", torch.__version__),
+        ("processor", f"{platform.machine()}, {torch.get_num_threads()} threads, kernels for "
+         + config.get("cpu_capability", "none (extension not built)")),
+        ("autocast on cpu", str(autocast_dtype("cpu")).removeprefix("torch.")),
+        ("cuda", torch.cuda.get_device_name() if torch.cuda.is_available() else "torch finds no CUDA device"),
+        ("compiled with", f"{config['compiler']}, torch {config['torch_headers']} headers (runs on torch >= "
+         f"{config['torch_target']})" if config else "not compiled"),
+        ("cuda library", config.get("cuda_archs") or config.get("cuda_reason") or "not compiled"),
+    ]  # fmt: skip
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    for op in OPS:
+        for device in devices:
+            path = choose(op, device)
+            why = "" if path == "native" else f" ({_why_not_native(op, device)})"
+            rows.append((f"{op} on {device}", path + why))
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+OPS = ("norm_act",)
+
+
+def _why_not_native(op: str, device: str) -> str:
+    if (asked := wanted()) != "auto":
+        return f"FASTGAN_BACKEND={asked}"
+    return library(device).reason or f"the compiled library has no {op} for {device}"
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("fastgan")
+    except PackageNotFoundError:
+        return "from a source tree"

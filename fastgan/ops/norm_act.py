@@ -1,0 +1,358 @@
+"""Batch or instance normalisation, then an activation, in one op."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fastgan import backend as _backend
+from fastgan.reference import norm_act as reference
+from fastgan.reference.activation import ACTIVATIONS
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+_NUMBER = {name: number for number, name in enumerate(ACTIVATIONS)}
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def norm_act(
+    x: Tensor,  # (N, C, *)
+    weight: Tensor | None = None,  # (C,)
+    bias: Tensor | None = None,  # (C,)
+    running_mean: Tensor | None = None,  # (C,)
+    running_var: Tensor | None = None,  # (C,)
+    *,
+    act: str = "none",
+    slope: float | Tensor = 0.2,
+    training: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    instance: bool = False,
+    splits: int = 1,
+    process_group: ProcessGroup | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """act((x - mean) / sqrt(var + eps) * weight + bias), shaped, laid out and typed as x.
+
+    The mean and the biased variance are those of each channel over the batch (Ioffe and Szegedy 2015,
+    arXiv:1502.03167) or, with `instance`, over each sample (Ulyanov et al. 2016, arXiv:1607.08022). Arithmetic and
+    statistics are float32 inside (float64 for float64). Twice differentiable.
+
+    Args:
+        x: (N, C, *) of any rank from 2: float32, bfloat16, float16 or float64. Contiguous and channels_last tensors
+            are used as they are, others are copied.
+        weight, bias: (C,), float32 or the dtype of x.
+        running_mean, running_var: (C,), float32 or the dtype of x. Updated in place when training, used otherwise.
+        act: none, relu, leaky_relu, prelu, elu, tanh, sigmoid or silu.
+        slope: negative slope of leaky_relu; alpha of elu; for prelu the weight tensor, (1,) or (C,).
+        training: normalise with the statistics of x. False: with the running ones.
+        momentum: share of the new statistics in the running ones, in [0, 1].
+        eps: added to the variance, >= 0.
+        instance: statistics of each sample.
+        splits: cut the batch into this many equal consecutive parts with statistics of their own, and update the
+            running statistics once for each, in order: the result of as many calls on the parts.
+        process_group: statistics over all ranks of the group, as SyncBatchNorm.
+        backend: auto, native, triton or torch.
+
+    Raises:
+        TypeError: an argument of the wrong type or dtype.
+        ValueError: a wrong shape, device, name or number; one value a channel when training.
+        RuntimeError: the named backend is not usable here.
+    """
+    path = _backend.choose("norm_act", x.device.type if isinstance(x, Tensor) else "cpu", backend)
+    problem: Exception | None = None
+    if path == "native" and not torch.compiler.is_compiling():
+        # The compiled op checks everything itself, quickly and without words; a small layer would feel the check below.
+        try:
+            return _native(
+                x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits,
+                process_group,
+            )  # fmt: skip
+        except Exception as error:
+            problem = error
+    _check(x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits)
+    if problem is not None:
+        raise problem
+    return (_native if path == "native" else _composed)(
+        x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits, process_group
+    )
+
+
+def _native(
+    x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits, process_group
+):  # fmt: skip
+    if x.numel() == 0:  # PyTorch defines what comes of nothing at all
+        return _composed(
+            x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits, None
+        )  # fmt: skip
+    if not x.is_contiguous() and not _is_channels_last(x):
+        x = x.contiguous()
+    alpha = 0.0
+    if not isinstance(slope, Tensor):
+        slope, alpha = None, slope
+    if (act == "prelu") is (slope is None) or (splits != 1 and instance):
+        raise ValueError
+    if instance or not training:
+        process_group = None  # nothing to share
+    groups = (x.shape[0] if instance else splits) if training else 1
+    settings = groups, training, instance, momentum, eps, _NUMBER[act], alpha
+    watched = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    apply = _NormAct.apply if watched else _apply
+    return apply(x, weight, bias, slope, running_mean, running_var, settings, process_group)
+
+
+def _composed(
+    x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits, process_group
+):  # fmt: skip
+    return reference.composed(
+        x, weight, bias, running_mean, running_var, act=act, slope=slope, training=training, momentum=momentum,
+        eps=eps, instance=instance, splits=splits, process_group=process_group,
+    )  # fmt: skip
+
+
+class _NormAct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, slope, running_mean, running_var, settings, group):
+        if group is None:
+            y, statistics = torch.ops.fastgan.norm_act.default(
+                x, weight, bias, slope, running_mean, running_var, *settings
+            )
+        else:
+            statistics = _shared_statistics(x, running_mean, running_var, settings, group)
+            y = torch.ops.fastgan.norm_act_apply.default(x, statistics, weight, bias, slope, *settings[-2:])
+        ctx.save_for_backward(x, weight, bias, slope, statistics)
+        ctx.settings = settings, group
+        return y
+
+    @staticmethod
+    def backward(ctx, grad_y):
+        x, weight, bias, slope, statistics = ctx.saved_tensors
+        settings, group = ctx.settings
+        if torch.is_grad_enabled():  # create_graph=True: this gradient will itself be differentiated
+            grads = _differentiable_backward(grad_y, x, weight, bias, slope, statistics, settings, group)
+            return *grads, None, None, None, None
+        if grad_y.stride() != x.stride():
+            grad_y = torch.empty_like(x).copy_(grad_y)
+        _, training, _, _, _, act, alpha = settings
+        if group is None and slope is None:
+            grad_x, grad_weight, grad_bias = torch.ops.fastgan.norm_act_backward.default(
+                grad_y, x, statistics, weight, bias, training, act, alpha
+            )
+            grad_weight = None if weight is None else grad_weight
+            grad_bias = None if bias is None else grad_bias
+            return grad_x, grad_weight, grad_bias, None, None, None, None, None
+        halves = _backward_in_halves(grad_y, x, statistics, weight, bias, slope, training, act, alpha, group)
+        return *halves, None, None, None, None
+
+
+# What torch.autograd.Function.apply calls in the end, without the two microseconds that it first takes to look for the
+# wrappers of torch.func.
+_apply = super(torch.autograd.Function, _NormAct).apply
+
+
+def _differentiable_backward(
+    grad_y: Tensor,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    slope: Tensor | None,
+    statistics: Tensor,
+    settings: tuple,
+    group: ProcessGroup | None,
+) -> list[Tensor | None]:
+    """The gradient of the reference, as a differentiable function of grad_y, x and the parameters."""
+    groups, training, instance, _, eps, act, alpha = settings
+    mean = var = None
+    if not training:  # the running statistics of the forward pass, which may have changed since
+        dtype = next((t.dtype for t in (weight, bias) if t is not None), statistics.dtype)
+        mean, var = statistics[0, 0].to(dtype), (statistics[1, 0] ** -2 - eps).to(dtype)
+    y = reference.composed(
+        x, weight, bias, mean, var, act=list(ACTIVATIONS)[act], slope=alpha if slope is None else slope,
+        training=training, eps=eps, instance=instance, splits=1 if instance else groups, process_group=group,
+    )  # fmt: skip
+    inputs = (x, weight, bias, slope)
+    wanted = [t for t in inputs if t is not None and t.requires_grad]
+    grads = iter(torch.autograd.grad(y, wanted, grad_y, create_graph=True))
+    return [next(grads) if t is not None and t.requires_grad else None for t in inputs]
+
+
+def _shared_statistics(
+    x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, settings: tuple, group: ProcessGroup
+) -> Tensor:
+    """Statistics over the ranks of the group, [2, G, C], from one all_gather; updates the running ones."""
+    import torch.distributed as dist
+
+    groups, _, _, momentum, eps, _, _ = settings
+    moments = torch.ops.fastgan.norm_act_moments(x, groups)  # [2, G, C] float64
+    count = moments.new_full((1, *moments.shape[1:]), x.numel() / (x.shape[1] * groups))
+    mine = torch.cat([moments, count])
+    ranks = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(ranks, mine, group=group)
+    means, variances, counts = torch.stack(ranks, 1)  # each [R, G, C]
+    total = counts.sum(0)
+    share = counts / total
+    mean = (share * means).sum(0)
+    var = (share * (variances + (means - mean) ** 2)).sum(0)
+    reference.update_running(running_mean, running_var, mean, var, total[0, 0], momentum, instance=False)
+    return torch.stack([mean, (var + eps).rsqrt()]).to(reference.accumulation_dtype(x.dtype))
+
+
+def _backward_in_halves(
+    grad_y: Tensor,
+    x: Tensor,
+    statistics: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    slope: Tensor | None,
+    training: bool,
+    act: int,
+    alpha: float,
+    group: ProcessGroup | None,
+) -> tuple[Tensor | None, ...]:
+    """The backward with the sums in Python's hands: for prelu's weight, and to share them between ranks.
+
+    The gradient of x takes the sums over all ranks, the parameters' only this rank's: DDP adds those up.
+    """
+    arguments = grad_y, x, statistics, weight, bias, slope
+    sums = torch.ops.fastgan.norm_act_backward_sums(*arguments, act, alpha)  # [3, G, C] float64
+    count = x.numel() / (sums.shape[1] * sums.shape[2])
+    if not training:
+        means = torch.zeros_like(sums)
+    elif group is None:
+        means = sums / count
+    else:
+        import torch.distributed as dist
+
+        total = torch.cat([sums, sums.new_full((1, *sums.shape[1:]), count)])
+        dist.all_reduce(total, group=group)
+        means = total[:3] / total[3]
+    grad_x = torch.ops.fastgan.norm_act_backward_apply(*arguments, means, act, alpha)
+
+    def gradient(parameter: Tensor | None, row: Tensor) -> Tensor | None:
+        if parameter is None:
+            return None
+        grad = row.sum(0)
+        return (grad.sum(0, keepdim=True) if parameter.numel() == 1 else grad).to(parameter.dtype)
+
+    return grad_x, gradient(weight, sums[1]), gradient(bias, sums[0]), gradient(slope, sums[2])
+
+
+@_backend.shape_function("norm_act")
+def _(x, weight, bias, slope, running_mean, running_var, groups, training, instance, momentum, eps, act, alpha):
+    return torch.empty_like(x), _new_statistics(x, groups)
+
+
+@_backend.shape_function("norm_act_backward")
+def _(grad_y, x, statistics, weight, bias, training, act, alpha):
+    grads = (x.new_empty(0, dtype=torch.float32) if p is None else torch.empty_like(p) for p in (weight, bias))
+    return torch.empty_like(x), *grads
+
+
+@_backend.shape_function("norm_act_moments")
+def _(x, groups):
+    return x.new_empty((2, groups, x.shape[1]), dtype=torch.float64)
+
+
+@_backend.shape_function("norm_act_apply")
+def _(x, statistics, weight, bias, slope, act, alpha):
+    return torch.empty_like(x)
+
+
+@_backend.shape_function("norm_act_backward_sums")
+def _(grad_y, x, statistics, weight, bias, slope, act, alpha):
+    return x.new_empty((3, *statistics.shape[1:]), dtype=torch.float64)
+
+
+@_backend.shape_function("norm_act_backward_apply")
+def _(grad_y, x, statistics, weight, bias, slope, means, act, alpha):
+    return torch.empty_like(x)
+
+
+def _new_statistics(x: Tensor, groups: int) -> Tensor:
+    return x.new_empty((2, groups, x.shape[1]), dtype=reference.accumulation_dtype(x.dtype))
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    """(N, C, *) with the channel innermost and no gaps, for any rank."""
+    if x.dim() == 4:
+        return x.is_contiguous(memory_format=torch.channels_last)
+    return x.dim() > 2 and x.movedim(1, -1).is_contiguous()
+
+
+def _check(
+    x: Any,
+    weight: Any,
+    bias: Any,
+    running_mean: Any,
+    running_var: Any,
+    act: Any,
+    slope: Any,
+    training: bool,
+    momentum: Any,
+    eps: Any,
+    instance: bool,
+    splits: Any,
+) -> None:
+    """Every complaint that a user of norm_act can meet."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"norm_act: x must be a tensor (N, C, *), got {type(x).__name__}")
+    if x.dtype not in _DTYPES:
+        raise TypeError(f"norm_act: x is {x.dtype}; accepted: float32, bfloat16, float16, float64. Convert it first.")
+    shape = x.shape
+    if len(shape) < 2:
+        raise ValueError(f"norm_act: x has shape {tuple(shape)}; it needs a batch and a channel dimension, (N, C, *)")
+    channels = shape[1]
+    if act not in _NUMBER:
+        raise ValueError(f"norm_act: unknown activation {act!r}; accepted: {', '.join(_NUMBER)}")
+    for name, t in (("weight", weight), ("bias", bias), ("running_mean", running_mean), ("running_var", running_var)):
+        if t is not None:
+            _check_parameter(name, t, x, (channels,))
+    if len(dtypes := {t.dtype for t in (weight, bias, running_mean, running_var) if t is not None}) > 1:
+        names = " and ".join(sorted(str(d) for d in dtypes))
+        raise TypeError(f"norm_act: weight, bias and running statistics are {names}; they must share one dtype")
+    if act == "prelu":
+        if not isinstance(slope, Tensor):
+            raise TypeError(f"norm_act: prelu takes its weight tensor as slope, (1,) or ({channels},), got {slope!r}")
+        _check_parameter("slope", slope, x, (1,), (channels,))
+    elif not isinstance(slope, (float, int)):
+        raise TypeError(f"norm_act: {act} takes a number as slope, got {type(slope).__name__}")
+    if not isinstance(eps, (float, int)) or not eps >= 0:
+        raise ValueError(f"norm_act: eps must be a number >= 0, got {eps!r}")
+    if not isinstance(momentum, (float, int)) or not 0 <= momentum <= 1:
+        raise ValueError(f"norm_act: momentum must be a number in [0, 1], got {momentum!r}")
+    if (running_mean is None) != (running_var is None):
+        raise ValueError("norm_act: give both running_mean and running_var, or neither")
+    if not training:
+        if running_mean is None:
+            raise ValueError("norm_act: training=False needs running_mean and running_var")
+        return
+    if not isinstance(splits, int) or splits < 1:
+        raise ValueError(f"norm_act: splits must be an integer >= 1, got {splits!r}")
+    if splits > 1 and (instance or shape[0] % splits):
+        why = "instance normalisation has no splits" if instance else f"{splits} parts do not divide it equally"
+        raise ValueError(f"norm_act: splits={splits} for a batch of {shape[0]}: {why}")
+    values = x.numel() // max(channels * (shape[0] if instance else splits), 1)
+    if values == 1:
+        raise ValueError(
+            f"norm_act: one value per channel when training, from x of shape {tuple(shape)}"
+            + (f" in {splits} splits" if splits > 1 else "")
+            + "; a variance needs at least two. Use a larger batch, or eval()."
+        )
+
+
+def _check_parameter(name: str, t: Any, x: Tensor, *shapes: tuple[int, ...]) -> None:
+    if not isinstance(t, Tensor):
+        raise TypeError(f"norm_act: {name} must be a tensor or None, got {type(t).__name__}")
+    if t.shape not in shapes:
+        accepted = " or ".join(map(str, shapes))
+        raise ValueError(
+            f"norm_act: {name} has shape {tuple(t.shape)}, x has {x.shape[1]} channels; accepted: {accepted}"
+        )
+    if t.dtype != x.dtype and (t.dtype != torch.float32 or x.dtype == torch.float64):
+        accepted = "float64" if x.dtype == torch.float64 else "float32 or the dtype of x"
+        raise TypeError(f"norm_act: {name} is {t.dtype} and x is {x.dtype}; accepted: {accepted}")
+    if t.device != x.device:
+        raise ValueError(f"norm_act: {name} is on {t.device} and x on {x.device}; move them to one device")

@@ -1,0 +1,31 @@
+"""The project's measure of truth: against float64, at most twice PyTorch's own error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def assert_as_accurate(
+    ours: Sequence[Tensor | None],
+    theirs: Sequence[Tensor | None],  # PyTorch's own result at the same dtype
+    exact: Sequence[Tensor | None],  # float64
+    names: Sequence[str],
+) -> None:
+    """max |ours - exact| <= 2 max |theirs - exact| + one unit in the last place of the largest value."""
+    assert len(ours) == len(theirs) == len(exact) == len(names)
+    for o, t, e, name in zip(ours, theirs, exact, names):
+        if e is None:
+            assert o is None, f"{name}: a result where there should be none"
+            continue
+        assert o is not None, f"{name}: no result"
+        assert t is not None
+        assert o.shape == e.shape, f"{name}: shape {tuple(o.shape)}, expected {tuple(e.shape)}"
+        assert o.dtype == t.dtype, f"{name}: {o.dtype}, PyTorch gives {t.dtype}"
+        if not e.numel():
+            continue
+        error, allowed = (o.double() - e).abs().max(), 2 * (t.double() - e).abs().max()
+        allowed = allowed + torch.finfo(o.dtype).eps * e.abs().max()
+        assert error <= allowed, f"{name}: error {error:.3e}, allowed {allowed:.3e}"  # false for NaN too
