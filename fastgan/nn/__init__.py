@@ -1,0 +1,6 @@
+"""Modules over the fused ops."""
+
+from fastgan.nn.conv_norm_act import ConvNormAct2d, ConvTransposeNormAct2d
+from fastgan.nn.norm_act import NormAct1d, NormAct2d, NormAct3d
+
+__all__ = ["ConvNormAct2d", "ConvTransposeNormAct2d", "NormAct1d", "NormAct2d", "NormAct3d"]

@@ -1,0 +1,135 @@
+"""Convolution, normalisation and activation: the block that GANs are made of."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from fastgan.nn.norm_act import NormAct2d
+from fastgan.reference.activation import ACTIVATIONS
+
+
+class _Activation(nn.Module):
+    """An activation by the name that the fused ops use; `slope` as there."""
+
+    def __init__(self, act: str, slope: float, device: Any = None, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        if act not in ACTIVATIONS:
+            raise ValueError(f"unknown activation {act!r}; accepted: {', '.join(ACTIVATIONS)}")
+        self.act = act
+        self.slope: float | nn.Parameter = slope
+        if act == "prelu":
+            self.slope = nn.Parameter(torch.full((1,), slope, device=device, dtype=dtype))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return ACTIVATIONS[self.act](z, self.slope)
+
+    def extra_repr(self) -> str:
+        return self.act + (f", slope={self.slope}" if self.act in ("leaky_relu", "elu") else "")
+
+
+class _ConvNormAct2d(nn.Module):
+    def __init__(
+        self,
+        conv: nn.Module,
+        channels: int,
+        norm: str | None,
+        act: str,
+        slope: float,
+        eps: float,
+        momentum: float | None,
+        affine: bool,
+        track_running_stats: bool | None,
+        device: Any,
+        dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm: nn.Module
+        if norm is None:
+            self.norm = _Activation(act, slope, device, dtype)
+        else:
+            self.norm = NormAct2d(
+                channels, act, slope, norm=norm, eps=eps, momentum=momentum, affine=affine,
+                track_running_stats=track_running_stats, device=device, dtype=dtype,
+            )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))
+
+
+class ConvNormAct2d(_ConvNormAct2d):
+    """act(norm(conv(x))).   x: (N, in_channels, H, W)   ->   (N, out_channels, H', W')
+
+    Submodules: `conv`, an nn.Conv2d (without bias by default: the norm has one), and `norm`, a NormAct2d. The
+    arguments are theirs. norm=None: convolution, then activation.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | str | tuple[int, int] = 0,
+        *,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = False,
+        padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros",
+        norm: str | None = "batch",
+        act: str = "relu",
+        slope: float = 0.2,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool | None = None,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        conv = nn.Conv2d(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
+        )  # fmt: skip
+        super().__init__(
+            conv, out_channels, norm, act, slope, eps, momentum, affine, track_running_stats, device, dtype
+        )
+
+
+class ConvTransposeNormAct2d(_ConvNormAct2d):
+    """act(norm(conv_transpose(x))).   x: (N, in_channels, H, W)   ->   (N, out_channels, H', W')
+
+    Submodules: `conv`, an nn.ConvTranspose2d (without bias by default: the norm has one), and `norm`, a NormAct2d.
+    The arguments are theirs. norm=None: convolution, then activation.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        output_padding: int | tuple[int, int] = 0,
+        *,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = False,
+        norm: str | None = "batch",
+        act: str = "relu",
+        slope: float = 0.2,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool | None = None,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        conv = nn.ConvTranspose2d(
+            in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation,
+            device=device, dtype=dtype,
+        )  # fmt: skip
+        super().__init__(
+            conv, out_channels, norm, act, slope, eps, momentum, affine, track_running_stats, device, dtype
+        )
