@@ -1,0 +1,12 @@
+"""Data sets, training batches and pictures of what was generated.
+
+`load("emoji")` gives an `ImageData`; `Batches(source, batch_size)` gives the same batches every time, also when resumed
+in the middle of an epoch; `grid` and `save_png` turn samples into a picture.
+"""
+
+from fastgan.data.batches import Batch, Batches
+from fastgan.data.images import ImageData
+from fastgan.data.pictures import grid, save_png, to_uint8
+from fastgan.data.registry import load, names
+
+__all__ = ["Batch", "Batches", "ImageData", "grid", "load", "names", "save_png", "to_uint8"]

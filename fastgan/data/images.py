@@ -1,0 +1,107 @@
+"""A data set of images held in memory."""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# ITU-R BT.601, the weights of Y' for R', G', B': what JPEG and Pillow's convert("L") use.
+LUMA = (0.299, 0.587, 0.114)
+
+# Resizing works in float32, four times the size of the images: at most this many values at once.
+CHUNK_VALUES = 1 << 23
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """Images with what is known about each of them.
+
+    images: (N, C, H, W) uint8 with N >= 1.   labels: (N,) int64, an index into `classes`, or None.
+    classes: the names of the classes, empty without labels.   captions: one text an image, or empty.
+    Raises TypeError or ValueError where these disagree.
+    """
+
+    images: Tensor
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
+    name: str = "images"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.images, Tensor) or self.images.dtype != torch.uint8:
+            given = self.images.dtype if isinstance(self.images, Tensor) else type(self.images).__name__
+            raise TypeError(f"images must be a uint8 tensor (N, C, H, W) with values 0..255, got {given}")
+        if self.images.dim() != 4 or self.images.numel() == 0:
+            raise ValueError(
+                f"images must be (N, C, H, W) with at least one image, channel, row and column, "
+                f"got shape {tuple(self.images.shape)}"
+            )
+        if len(self.captions) not in (0, len(self)):
+            raise ValueError(f"{len(self)} images need as many captions or none, got {len(self.captions)}")
+        self._check_labels()
+
+    def _check_labels(self) -> None:
+        if self.labels is None:
+            if self.classes:
+                raise ValueError(f"{len(self.classes)} classes without labels: give labels or leave classes empty")
+            return
+        if not isinstance(self.labels, Tensor) or self.labels.dtype != torch.int64:
+            given = self.labels.dtype if isinstance(self.labels, Tensor) else type(self.labels).__name__
+            raise TypeError(f"labels must be an int64 tensor (N,) or None, got {given}")
+        if self.labels.shape != (len(self),):
+            raise ValueError(f"{len(self)} images need labels of shape ({len(self)},), got {tuple(self.labels.shape)}")
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if low < 0 or high >= len(self.classes):
+            raise ValueError(
+                f"labels run from {low} to {high} but {len(self.classes)} classes are named: "
+                f"every label must be the index of a name in classes"
+            )
+
+    def __len__(self) -> int:
+        return self.images.shape[0]
+
+    def resize(self, resolution: int) -> "ImageData":
+        """The images at resolution x resolution: antialiased bicubic, rounded and clamped to 0..255.
+
+        Images that are not square are cropped to their centre square first, so nothing is distorted.
+        """
+        check_positive_int("resolution", resolution)
+        height, width = self.images.shape[2:]
+        if height == width == resolution:
+            return self
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        square = self.images[:, :, top : top + side, left : left + side]
+        if side == resolution:
+            return replace(self, images=square.contiguous())
+        resized = square.new_empty(*square.shape[:2], resolution, resolution)
+        chunk = max(1, CHUNK_VALUES // (square.shape[1] * max(side, resolution) ** 2))
+        for source, target in zip(square.split(chunk), resized.split(chunk)):
+            values = F.interpolate(source.float(), (resolution, resolution), mode="bicubic", antialias=True)
+            target.copy_(values.round_().clamp_(0, 255))
+        return replace(self, images=resized)
+
+    def with_channels(self, channels: int) -> "ImageData":
+        """The images in grey (1: ITU-R BT.601 luma) or with three channels (3: grey repeated)."""
+        if isinstance(channels, bool) or not isinstance(channels, int) or channels not in (1, 3):
+            raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels!r}")
+        have = self.images.shape[1]
+        if have == channels:
+            return self
+        if have not in (1, 3):
+            raise ValueError(f"images of {have} channels cannot be made grey or RGB: only 1 or 3 channels can")
+        if channels == 3:
+            return replace(self, images=self.images.repeat(1, 3, 1, 1))
+        grey = self.images.new_empty(len(self), 1, *self.images.shape[2:])
+        chunk = max(1, CHUNK_VALUES // self.images[0].numel())
+        for source, target in zip(self.images.split(chunk), grey.split(chunk)):
+            red, green, blue = source.float().unbind(1)
+            target[:, 0] = (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue).round_().clamp_(0, 255)
+        return replace(self, images=grey)
+
+
+def check_positive_int(name: str, value: int) -> None:
+    """Raises ValueError unless value is an int >= 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")

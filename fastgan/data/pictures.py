@@ -1,0 +1,74 @@
+"""Images as pictures: from [-1, 1] to uint8, many in a grid, a grid in a PNG file."""
+
+import math
+import os
+import secrets
+from os import PathLike
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fastgan.data.images import check_positive_int
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Floating-point images in [-1, 1], of any shape, to 0..255: rounded, values outside clamped.
+
+    Raises TypeError for integers and ValueError for NaN, which no pixel value stands for.
+    """
+    if not images.is_floating_point():
+        raise TypeError(f"images must be floating point in [-1, 1], got {images.dtype}")
+    values = (images.detach().float() + 1) * 127.5
+    if values.isnan().any():
+        raise ValueError("images hold NaN: the generator that made them has diverged")
+    return values.round().clamp(0, 255).to(torch.uint8)
+
+
+def grid(images: Tensor, columns: int | None = None, padding: int = 2) -> Tensor:
+    """The images side by side on black, row by row.
+
+    images: (N, C, H, W), floating point in [-1, 1] or uint8, C in {1, 3}.   columns: by default as square as can be.
+    padding: black pixels around and between.   ->   (C, H', W') uint8
+    """
+    if images.dim() != 4 or images.shape[0] == 0 or images.shape[1] not in (1, 3):
+        raise ValueError(f"images must be (N, 1 or 3, H, W) with N >= 1, got shape {tuple(images.shape)}")
+    if isinstance(padding, bool) or not isinstance(padding, int) or padding < 0:
+        raise ValueError(f"padding must be an integer >= 0, got {padding!r}")
+    if columns is None:
+        columns = math.ceil(math.sqrt(len(images)))
+    check_positive_int("columns", columns)
+    count, channels, height, width = images.shape
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    cells = images.new_zeros(rows * columns, channels, height + padding, width + padding, dtype=torch.uint8)
+    cells[:count, :, padding:, padding:] = images if images.dtype == torch.uint8 else to_uint8(images)
+    picture = cells.view(rows, columns, channels, height + padding, width + padding).permute(2, 0, 3, 1, 4)
+    picture = picture.reshape(channels, rows * (height + padding), columns * (width + padding))
+    return torch.nn.functional.pad(picture, (0, padding, 0, padding))
+
+
+def save_png(path: str | PathLike[str], image: Tensor) -> None:
+    """Write image, (1 or 3, H, W) uint8, as a PNG file: wholly, or not at all.
+
+    A file already at `path` is replaced in one step. Raises TypeError or ValueError for another image,
+    FileNotFoundError where the directory does not exist.
+    """
+    if image.dtype != torch.uint8:
+        raise TypeError(f"image must be uint8, got {image.dtype}: fastgan.data.to_uint8 converts from [-1, 1]")
+    if image.dim() != 3 or image.shape[0] not in (1, 3) or image.numel() == 0:
+        raise ValueError(f"image must be (1 or 3, H, W) and not empty, got shape {tuple(image.shape)}")
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: there is no directory {path.parent}, create it first")
+    pixels = image.cpu().permute(1, 2, 0).numpy()
+    picture = Image.fromarray(pixels[:, :, 0] if image.shape[0] == 1 else pixels)
+    # Not tempfile: its files are readable by their owner alone, and the mode would survive the rename.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("xb") as file:
+            picture.save(file, "PNG")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

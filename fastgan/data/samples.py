@@ -1,0 +1,164 @@
+"""One image and its label out of whatever a data set returns; batches of them, in any number of worker processes."""
+
+import operator
+import random
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+GREY_MODES = {"1", "L", "LA", "La"}
+COLOUR_MODES = {"RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV"}
+
+# Interpolation and rounding overshoot [-1, 1] a little.
+TOLERANCE = 0.01
+NORMALISE = "give uint8, or normalise to [-1, 1] with mean 0.5 and standard deviation 0.5"
+
+
+class Samples(Dataset[tuple[Tensor, Tensor | None] | Exception]):
+    """Reads whole batches of a map-style data set: images (B, C, H, W), labels (B,) int64 or None.
+
+    Every item is read with Python's, NumPy's and PyTorch's CPU generators seeded for it, so that random augmentations
+    give the same image in any worker and after a resume; the states of the caller's generators are put back.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+
+    def __getitem__(self, chosen: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor | None] | Exception:
+        """chosen: (index, seed) of each item.   ->   the batch, or the error that names an item that cannot be used.
+
+        The error is returned, not raised: the DataLoader would wrap its message in two tracebacks, and hold itself in a
+        reference cycle that ends in five seconds of waiting for its workers (torch 2.13).
+        """
+        samples: list[tuple[Tensor, int | None]] = []
+        with _restored_generators():
+            for index, seed in chosen:
+                random.seed(seed)
+                np.random.seed(seed)  # noqa: NPY002 - the generator that augmentations use
+                torch.random.default_generator.manual_seed(seed)
+                sample = self._sample(index)
+                if isinstance(sample, Exception):
+                    return sample
+                samples.append(sample)
+        kinds = [kind_of(*sample) for sample in samples]
+        for (index, _), kind in zip(chosen, kinds):
+            if kind != kinds[0]:
+                return unlike(f"item {index} is {kind}, item {chosen[0][0]} is {kinds[0]}")
+        images, labels = zip(*samples)
+        return torch.stack(images), None if labels[0] is None else torch.tensor(labels)
+
+    def _sample(self, index: int) -> tuple[Tensor, int | None] | Exception:
+        what = f"item {index} of the data set"
+        try:
+            item = self.source[index]
+        except Exception as error:
+            return _unreadable(what, error)
+        try:
+            return read_sample(item, what)
+        except (TypeError, ValueError) as error:
+            return error
+        except Exception as error:  # Pillow decodes files only when their pixels are asked for
+            return _unreadable(what, error)
+
+
+def kind_of(image: Tensor, label: object) -> str:
+    """What all items of a data set must have in common, in words."""
+    dtype = str(image.dtype).removeprefix("torch.")
+    return f"{dtype} {tuple(image.shape)} {'without' if label is None else 'with'} a label"
+
+
+def unlike(difference: str) -> ValueError:
+    """The error for items that cannot be in one batch."""
+    return ValueError(f"the data set's items must be alike, but {difference}: resize and convert them in the data set")
+
+
+def _unreadable(what: str, error: Exception) -> RuntimeError:
+    return RuntimeError(f"{what} cannot be read: {error!r}\n\n{traceback.format_exc()}")
+
+
+@contextmanager
+def _restored_generators() -> Iterator[None]:
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        torch.set_rng_state(states[2])
+
+
+def read_sample(item: Any, what: str) -> tuple[Tensor, int | None]:
+    """An item of a data set as image (C, H, W), uint8 or float32 in [-1, 1], and label.
+
+    item: an image or a tuple (image, integer label, ...).   An image: a tensor (C, H, W) or a NumPy array (H, W) or
+    (H, W, C), uint8 or floating point in [-1, 1]; or a Pillow image of 8 bits a channel, which becomes grey or RGB.
+    what: names the item in errors.
+    """
+    label: int | None = None
+    image = item
+    if isinstance(item, (tuple, list)) and item:
+        image = item[0]
+        label = _integer(item[1], what) if len(item) > 1 and item[1] is not None else None
+    if isinstance(image, Image.Image):
+        image = _pixels(image, what)
+    if isinstance(image, np.ndarray):
+        if image.ndim not in (2, 3):
+            raise ValueError(f"{what}: a NumPy image must be (H, W) or (H, W, C), got shape {image.shape}")
+        channels_first = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+        # A copy: the array may be read-only or have negative strides, which tensors cannot.
+        image = torch.from_numpy(np.array(channels_first, order="C"))
+    if not isinstance(image, Tensor):
+        raise TypeError(
+            f"{what} is a {type(item).__name__}: an image is a tensor (C, H, W), a NumPy array (H, W, C) or a "
+            f"Pillow image, and an item is an image or a tuple (image, integer label)"
+        )
+    if image.dim() != 3:
+        raise ValueError(f"{what}: an image tensor must be (C, H, W), got shape {tuple(image.shape)}")
+    return checked_images(image[None], what)[0], label
+
+
+def checked_images(images: Tensor, what: str) -> Tensor:
+    """images (N, C, H, W) unchanged where uint8, as float32 where floating point in [-1, 1]; else an error."""
+    if images.dim() != 4 or 0 in images.shape[1:]:
+        raise ValueError(f"{what} must be (N, C, H, W) with no empty dimension, got shape {tuple(images.shape)}")
+    if images.shape[1] > 4 >= min(images.shape[2:]):
+        raise ValueError(
+            f"{what}: channels, height, width seem to be swapped, they came out as {tuple(images.shape[1:])}: "
+            f"tensors are channels first (C, H, W), NumPy arrays channels last (H, W, C)"
+        )
+    if images.dtype == torch.uint8:
+        return images
+    if not images.is_floating_point():
+        raise TypeError(f"{what} must be uint8 or floating point, got {images.dtype}")
+    if images.numel():
+        low, high = (float(bound) for bound in images.aminmax())
+        if not (low >= -1 - TOLERANCE and high <= 1 + TOLERANCE):
+            raise ValueError(f"{what}: values run from {low:g} to {high:g}, outside [-1, 1]: {NORMALISE}")
+    return images.detach().float()
+
+
+def _pixels(image: Image.Image, what: str) -> np.ndarray:
+    if image.mode in GREY_MODES:
+        return np.array(image.convert("L"))
+    if image.mode in COLOUR_MODES:
+        return np.array(image.convert("RGB"))
+    raise TypeError(
+        f"{what} is a Pillow image of mode {image.mode!r}, which is not of 8 bits a channel: scale it to L or RGB first"
+    )
+
+
+def _integer(label: Any, what: str) -> int:
+    try:
+        return operator.index(label)
+    except TypeError:
+        raise TypeError(
+            f"{what}: the second entry must be an integer label, got {type(label).__name__}: return the image alone "
+            f"or (image, integer)"
+        ) from None
