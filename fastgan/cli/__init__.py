@@ -1,0 +1,40 @@
+"""The `fastgan` command. Each command is a module with `add(subparsers)` and `run(args) -> exit code or None`, and
+imports what it needs of PyTorch inside `run`, so that `fastgan --help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+COMMANDS = ("train", "sample", "systems", "bench", "doctor")
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns 0, 2 for a mistake of the user's (one line on stderr), 130 after Ctrl-C.
+
+    FASTGAN_DEBUG=1 shows the traceback instead of the line.
+    """
+    parser = argparse.ArgumentParser(prog="fastgan", description="Faster training of generative adversarial networks.")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")
+    commands = {name: import_module(f"fastgan.cli.{name}") for name in COMMANDS}
+    for command in commands.values():
+        command.add(subparsers)
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        return commands[args.command].run(args) or 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # fastgan systems | head -1
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
+        if os.environ.get("FASTGAN_DEBUG", "0") != "0":
+            raise
+        print(f"fastgan: error: {error}", file=sys.stderr)
+        return 2

@@ -1,0 +1,6 @@
+"""GANs that read like their papers, one a file."""
+
+from fastgan.systems.base import Phase, System
+from fastgan.systems.registry import create, names
+
+__all__ = ["Phase", "System", "create", "names"]

@@ -1,0 +1,118 @@
+"""What every GAN here has in common: a configuration, networks, phases, and samples.
+
+A step of training calls `state = system.prepare(batch)` once and then runs the phases in order, each on that state.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+Loss = Callable[[Any], tuple[Tensor, dict[str, Tensor]]]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One optimizer's part of a step."""
+
+    name: str  # prefix of its logged values
+    networks: tuple[nn.Module, ...]  # trained here; every other parameter of the system is frozen meanwhile
+    loss: Loss  # of what prepare() returned: the scalar to minimise, and detached scalars to log
+    optimizer: torch.optim.Optimizer
+
+
+class System(nn.Module, ABC):
+    """A GAN. Networks are submodules, whatever else training changes (history, controllers) are buffers.
+
+    A subclass names its configuration, builds its networks in `__init__`, and gives `phases`, `latent` and `generate`.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type]
+    averaged: ClassVar[tuple[str, ...]] = ("generator",)  # submodules that samples come from
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the images it trains on."""
+        return self.config.channels, self.config.resolution, self.config.resolution
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+    def prepare(self, batch: Any) -> Any:
+        """What the phases of one step share. `batch.images`: (N, C, H, W) in [-1, 1]; `batch.labels`: (N,) or None."""
+        return batch
+
+    @abstractmethod
+    def phases(self) -> list[Phase]:
+        """The phases of a step with new optimizers. Call it after the system has its device and dtype."""
+
+    @abstractmethod
+    def latent(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """(count, ...) latents on the system's device. The same `generator` state gives the same on every device."""
+
+    @abstractmethod
+    def generate(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images in [-1, 1] from latents, in the mode (train or eval) and grad mode that is set."""
+
+    @torch.no_grad()
+    def sample(
+        self,
+        count: int,
+        *,
+        latent: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """`count` images, (count, C, H, W) in [-1, 1], by the networks in eval mode: no state changes.
+
+        `latent`: drawn from `generator` where it is not given.
+        """
+        if count < 1:
+            raise ValueError(f"count must be at least 1, not {count}")
+        if latent is None:
+            latent = self.latent(count, generator)
+        elif len(latent) != count:
+            raise ValueError(f"count is {count} but latent has {len(latent)} rows (shape {tuple(latent.shape)})")
+        with evaluating(self):
+            return self.generate(latent, labels)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode inside the block; afterwards every submodule has the mode it had, also where they differed."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def adam(network: nn.Module, learning_rate: float, betas: tuple[float, float]) -> torch.optim.Adam:
+    """Adam over the network's parameters, in one fused kernel where the device has one."""
+    parameters = list(network.parameters())
+    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
+    return torch.optim.Adam(parameters, lr=learning_rate, betas=betas, fused=fused or None)
+
+
+def normal(shape: tuple[int, ...], system: System, generator: torch.Generator | None) -> Tensor:
+    """N(0, 1) on the system's device; drawn where the generator lives."""
+    device = system.device if generator is None else generator.device
+    return torch.randn(shape, generator=generator, device=device, dtype=system.dtype).to(system.device)

@@ -1,0 +1,75 @@
+"""One step of training: prepare, then every phase in order."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan import backend
+from fastgan.systems.base import System
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+class Step:
+    """Trains a system by one batch a call; usable without a trainer.
+
+        step = Step(system)
+        losses = step(batch)        # {"discriminator/loss": scalar tensor, ...}, on the device, not waited for
+
+    precision: "bfloat16" computes convolutions under bfloat16 autocast, weights stay float32; "float32" does not;
+    "auto" is bfloat16 where the hardware computes in it. The system goes to train mode, and its convolution weights
+    to channels_last unless that is False. `phases`: the system's, with their optimizers.
+    """
+
+    def __init__(self, system: System, *, precision: str = "auto", channels_last: bool = True) -> None:
+        self.system = system.train()
+        if channels_last:
+            system.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.autocast_dtype = _autocast_dtype(system.device, precision)
+        self.phases = system.phases()
+        parameters = list(system.parameters())
+        self._others = []  # by phase: the parameters it does not train
+        for phase in self.phases:
+            trained = {id(parameter) for network in phase.networks for parameter in network.parameters()}
+            self._others.append([parameter for parameter in parameters if id(parameter) not in trained])
+
+    def __call__(self, batch: Any) -> dict[str, Tensor]:
+        with self._autocast():
+            state = self.system.prepare(batch)
+        values = {}
+        for phase, others in zip(self.phases, self._others):
+            frozen = [parameter for parameter in others if parameter.requires_grad]
+            for parameter in frozen:
+                parameter.requires_grad_(False)
+            try:
+                phase.optimizer.zero_grad(set_to_none=True)
+                # A context for each phase: autocast keeps cast weights until it ends, and would serve the next phase
+                # weights from before this phase's update.
+                with self._autocast():
+                    loss, logged = phase.loss(state)
+                loss.backward()
+                phase.optimizer.step()
+            finally:
+                for parameter in frozen:
+                    parameter.requires_grad_(True)
+            values[f"{phase.name}/loss"] = loss.detach()
+            values.update((f"{phase.name}/{name}", value) for name, value in logged.items())
+        return values
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(
+            self.system.device.type, self.autocast_dtype or torch.bfloat16, enabled=self.autocast_dtype is not None
+        )
+
+
+def _autocast_dtype(device: torch.device, precision: str) -> torch.dtype | None:
+    """The dtype to autocast to, None for none."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    if precision == "bfloat16" or (precision == "auto" and backend.autocast_dtype(device) is torch.bfloat16):
+        return torch.bfloat16
+    return None

@@ -1,0 +1,198 @@
+"""The command line, as a user meets it."""
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from PIL import Image
+from torch.utils._pytree import tree_flatten
+
+from fastgan.cli import main
+from fastgan.cli.train import SETTINGS
+from fastgan.training import Settings, checkpoint
+
+TINY = ["--resolution", "16", "--width", "8", "--set", "latent=8", "--samples", "4", "--device", "cpu"]
+EVERY = ["--sample-every", "2", "--checkpoint-every", "2", "--log-every", "1", "--batch-size", "8"]
+
+
+def interruptible():
+    """Ctrl-C as in a terminal; a shell's background jobs ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of four steps."""
+    out = tmp_path_factory.mktemp("runs") / "digits"
+    assert main(["train", "dcgan", "--data", "digits", *TINY, *EVERY, "--steps", "4", "--out", str(out)]) == 0
+    return out
+
+
+def error(capsys, *arguments):
+    """The one line on stderr, without a traceback."""
+    assert main(list(map(str, arguments))) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+def wait_for(path, process):
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.01)
+
+
+class TestTrain:
+    def test_leaves_a_run(self, run):
+        assert sorted(os.listdir(run / "samples")) == ["step-000002.png", "step-000004.png"]
+        assert checkpoint.load(run / "checkpoint.pt")["step"] == 4
+        config = json.loads((run / "run.json").read_text())["system"]["config"]
+        assert config["channels"] == 1  # the data's
+        assert (config["width"], config["latent"]) == (8, 8)
+
+    def test_resume(self, run, capsys):
+        assert main(["train", "--resume", str(run)]) == 0
+        assert "has done its 4 steps" in capsys.readouterr().out
+        assert main(["train", "--resume", str(run), "--steps", "5", "--device", "cpu"]) == 0
+        assert checkpoint.load(run / "checkpoint.pt")["step"] == 5
+        capsys.readouterr()
+        assert "has done 5 steps; steps must be more, not 3" in error(capsys, "train", "--resume", run, "--steps", "3")
+
+    @pytest.mark.parametrize(("data", "resolution", "channels"), [("digits", 32, 1), ("emoji", 64, 3)])
+    def test_system_follows_the_data(self, tmp_path, data, resolution, channels):
+        sizes = ["--width", "2", "--batch-size", "2", "--samples", "1", "--steps", "1", "--device", "cpu"]
+        assert main(["train", "dcgan", "--data", data, *sizes, "--out", str(tmp_path / "run")]) == 0
+        config = json.loads((tmp_path / "run" / "run.json").read_text())["system"]["config"]
+        assert (config["resolution"], config["channels"]) == (resolution, channels)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ([], "which system? fastgan train SYSTEM (dcgan), or fastgan train --resume RUN"),
+            (["dcgam"], "no system 'dcgam' (did you mean dcgan?)"),
+            (["dcgan", "--data", "digit"], "digits"),
+            (["dcgan", "--resolution", "48"], "the nearest are 32 and 64"),
+            (["dcgan", "--set", "lerning_rate=1"], "did you mean learning_rate?"),
+            (["dcgan", "--set", "slope"], "--set takes KEY=VALUE"),
+            (["dcgan", "--set", "slope=steep"], "slope must be a number, not 'steep'"),
+            (["dcgan", "--batch-size", "5000"], "5000"),
+            (["dcgan", "--precision", "half"], "precision must be one of auto, float32, bfloat16"),
+            (["dcgan", "--device", "cuda:99"], "no device 'cuda:99'"),
+        ],
+    )
+    def test_says_what_is_wrong(self, capsys, tmp_path, arguments, message):
+        assert message in error(capsys, "train", *arguments, *(["--out", tmp_path / "run"] if arguments else []))
+        assert not (tmp_path / "run").exists()
+
+    def test_out_holds_a_run(self, run, capsys):
+        line = error(capsys, "train", "dcgan", *TINY, "--out", run)
+        assert line.startswith("fastgan: error: ")
+        assert f"fastgan train --resume {run}" in line
+
+    def test_resume_takes_no_settings(self, run, capsys):
+        line = error(capsys, "train", "--resume", run, "--batch-size", "4", "--lr", "1")
+        assert line.endswith("not batch_size, learning_rate")
+
+    def test_resume_without_a_run(self, tmp_path, capsys):
+        assert "holds no run" in error(capsys, "train", "--resume", tmp_path)
+
+    def test_debug_shows_the_traceback(self, monkeypatch):
+        monkeypatch.setenv("FASTGAN_DEBUG", "1")
+        with pytest.raises(ValueError, match="dcgam"):
+            main(["train", "dcgam"])
+
+
+class TestKilled:
+    """Real processes, really killed, end in the same bits as one that was left alone."""
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
+    def test_resumes_to_the_same_bits(self, tmp_path, number):
+        out, straight = tmp_path / "killed", tmp_path / "straight"
+        arguments = ["train", "dcgan", *TINY, *EVERY, "--out"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fastgan", *arguments, str(out), "--steps", "100000"],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},  # the threads of this process, for the same bits
+            preexec_fn=interruptible,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_for(out / "samples" / "step-000006.png", process)
+        process.send_signal(number)
+        stderr = process.communicate(timeout=60)[1]
+        stopped = checkpoint.load(out / "checkpoint.pt")["step"]
+        if number == signal.SIGINT:
+            assert process.returncode == 130
+            assert "Traceback" not in stderr
+            assert f"stopped at step {stopped}; to go on: fastgan train --resume {out}\n" in stderr
+        steps = str(stopped + 3)
+        assert main(["train", "--resume", str(out), "--steps", steps]) == 0
+        assert main([*arguments, str(straight), "--steps", steps]) == 0
+        states = [checkpoint.load(path / "checkpoint.pt") for path in (out, straight)]
+        (killed, structure), (left_alone, expected) = (tree_flatten(state) for state in states)
+        assert structure == expected
+        for a, b in zip(killed, left_alone, strict=True):
+            assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+class TestSample:
+    def test_grid(self, run, tmp_path):
+        out = tmp_path / "grid.png"
+        assert main(["sample", str(run), "--count", "6", "--columns", "3", "--out", str(out)]) == 0
+        assert Image.open(out).size == (3 * 16 + 4 * 2, 2 * 16 + 3 * 2)
+
+    def test_seed_and_raw(self, run, tmp_path):
+        def draw(*arguments):
+            assert main(["sample", str(run), "--count", "2", "--out", str(tmp_path / "grid.png"), *arguments]) == 0
+            return (tmp_path / "grid.png").read_bytes()
+
+        assert draw() == draw("--seed", "0")
+        assert draw() != draw("--seed", "1")
+        assert draw() != draw("--raw")
+
+    def test_says_what_is_wrong(self, run, tmp_path, capsys):
+        assert "holds no run" in error(capsys, "sample", tmp_path)
+        assert "count must be at least 1" in error(capsys, "sample", run, "--count", "0")
+        assert "nowhere" in error(capsys, "sample", run, "--out", tmp_path / "nowhere" / "grid.png")
+
+
+def test_systems_lists_systems_and_data(capsys):
+    assert main(["systems"]) == 0
+    text = capsys.readouterr().out
+    assert "dcgan" in text
+    assert "betas=0.5,0.999" in text
+    assert re.search(r"\bdigits\b.*\bemoji\b", text, re.DOTALL)
+
+
+def test_help_does_not_import_torch():
+    code = "import sys; from fastgan.cli import main\ntry: main(['--help'])\nfinally: assert 'torch' not in sys.modules"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert all(name in result.stdout for name in ("train", "sample", "systems", "bench", "doctor"))
+
+
+def test_help_states_the_defaults_of_the_trainer(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for field in dataclasses.fields(Settings):
+        if field.name in SETTINGS:
+            option = f"--{field.name.replace('_', '-')} {field.name.upper()} "
+            described = text.split(option)[1].split(" --")[0]
+            assert re.search(rf"\(default: {field.default}\)|\b{field.default} \(default\)", described), option

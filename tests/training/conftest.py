@@ -1,0 +1,34 @@
+import pytest
+import torch
+
+from fastgan.data import ImageData
+from fastgan.systems import create
+
+TINY = {"resolution": 16, "channels": 1, "width": 8, "latent": 8}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks of this size gain nothing from a second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def tiny():
+    """Make a new tiny DCGAN: the same weights each time."""
+
+    def make(**config):
+        torch.manual_seed(0)
+        return create("dcgan", **{**TINY, **config})
+
+    return make
+
+
+@pytest.fixture
+def pictures():
+    """50 grey pictures of 16x16 pixels."""
+    pixels = torch.randint(0, 256, (50, 1, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    return ImageData(images=pixels, labels=None, classes=(), captions=(), name="noise")

@@ -1,0 +1,330 @@
+"""The trainer: what a run leaves behind, and that an interrupted one ends in the same bits."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from fastgan.data import ImageData
+from fastgan.training import Trainer, checkpoint, load
+
+EVERY = {"sample_every": 4, "checkpoint_every": 3, "log_every": 2, "samples": 4, "batch_size": 8}
+
+
+@pytest.fixture
+def start(tiny, pictures, tmp_path):
+    def make(out="run", data=pictures, config=None, **settings):
+        return Trainer(tiny(**(config or {})), data, out=tmp_path / out, device="cpu", **{**EVERY, **settings})
+
+    return make
+
+
+def same(a, b):
+    """Equal bit for bit, whatever is nested in what."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(value, b[key]) for key, value in a.items())
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def state(out):
+    return checkpoint.load(out / "checkpoint.pt")
+
+
+def metrics(out):
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        assert line.pop("images_per_second") > 0
+    return lines
+
+
+class TestResume:
+    @pytest.fixture
+    def straight(self, start, tmp_path):
+        start("straight").fit(10)
+        return tmp_path / "straight"
+
+    def check(self, straight, out):
+        expected, got = state(straight), state(out)
+        for key in expected:
+            assert same(expected[key], got[key]), key
+        assert metrics(out) == metrics(straight)
+        for name in os.listdir(straight / "samples"):
+            assert (straight / "samples" / name).read_bytes() == (out / "samples" / name).read_bytes()
+
+    def test_the_checkpoint_holds_everything(self, straight):
+        saved = state(straight)
+        assert saved["step"] == 10
+        assert saved["ema"]["updates"] == 10
+        assert {name: len(adam["state"]) for name, adam in saved["optimizers"].items()} == {
+            "discriminator": 5,
+            "generator": 7,
+        }
+        assert all(entry["step"] == 10 for adam in saved["optimizers"].values() for entry in adam["state"].values())
+
+    @pytest.mark.parametrize("stop", [1, 6, 7])
+    def test_stopped_and_resumed(self, start, pictures, straight, tmp_path, stop):
+        start().fit(stop)
+        Trainer.resume(tmp_path / "run", data=pictures, device="cpu").fit(10)
+        # The sample of the early end is one more than the run that never stopped has.
+        self.check(straight, tmp_path / "run")
+
+    @pytest.mark.parametrize("dies_at", [0, 2, 5])
+    def test_killed_between_checkpoints(self, start, pictures, straight, tmp_path, dies_at):
+        trainer = start()
+        step = trainer.train_step
+
+        def dies(batch):
+            if trainer.step == dies_at:
+                raise SystemExit
+            return step(batch)
+
+        dies.phases = step.phases
+        trainer.train_step = dies
+        with pytest.raises(SystemExit):
+            trainer.fit(10)
+        resumed = Trainer.resume(tmp_path / "run", data=pictures, device="cpu")
+        assert resumed.step == dies_at // 3 * 3
+        resumed.fit(resumed.steps)
+        self.check(straight, tmp_path / "run")
+
+    def test_a_line_cut_off_by_the_kill(self, start, pictures, straight, tmp_path):
+        start().fit(6)
+        with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
+            file.write('{"step": 8, "discriminator/lo')
+        Trainer.resume(tmp_path / "run", data=pictures, device="cpu").fit(10)
+        self.check(straight, tmp_path / "run")
+
+    def test_trained_on_by_the_same_object(self, start, straight, tmp_path):
+        trainer = start()
+        trainer.fit(4)
+        torch.randn(5)
+        trainer.fit(10)
+        self.check(straight, tmp_path / "run")
+
+    def test_bfloat16_without_average_in_nchw(self, start, pictures, tmp_path):
+        settings = {"precision": "bfloat16", "ema": 0, "channels_last": False, "flip": True}
+        start("a", **settings).fit(7)
+        start("b", **settings).fit(5)
+        Trainer.resume(tmp_path / "b", data=pictures, device="cpu").fit(7)
+        assert same(state(tmp_path / "a"), state(tmp_path / "b"))
+
+    def test_seeds(self, start, tmp_path):
+        for name, seed in ("a", 1), ("b", 1), ("c", 2):
+            start(name, seed=seed).fit(2)
+        assert same(state(tmp_path / "a"), state(tmp_path / "b"))
+        assert not same(state(tmp_path / "a")["system"], state(tmp_path / "c")["system"])
+
+    def test_a_corrupt_checkpoint_names_the_last_good_one(self, start, pictures, tmp_path):
+        start().fit(6)
+        path = tmp_path / "run" / "checkpoint.pt"
+        path.write_bytes(path.read_bytes()[:-10])
+        with pytest.raises(ValueError, match=r"corrupt.*last good one is .*checkpoint\.previous\.pt"):
+            Trainer.resume(tmp_path / "run", data=pictures)
+        os.replace(tmp_path / "run" / "checkpoint.previous.pt", path)
+        assert Trainer.resume(tmp_path / "run", data=pictures).step == 3
+
+
+class TestRun:
+    def test_what_it_leaves(self, start, tmp_path):
+        start().fit(6)
+        out = tmp_path / "run"
+        assert sorted(os.listdir(out)) == [
+            "checkpoint.previous.pt",
+            "checkpoint.pt",
+            "metrics.jsonl",
+            "run.json",
+            "samples",
+            "tensorboard",
+        ]
+        assert sorted(os.listdir(out / "samples")) == ["step-000004.png", "step-000006.png"]
+        record = json.loads((out / "run.json").read_text())
+        assert record["system"]["name"] == "dcgan"
+        assert record["system"]["config"]["width"] == 8
+        assert record["data"] == {"name": "noise", "images": 50, "channels": 1, "resolution": 16}
+        assert record["settings"]["batch_size"] == 8
+        assert record["steps"] == 6
+        assert record["versions"]["torch"] == torch.__version__
+
+    def test_data_by_name(self, tiny, tmp_path):
+        Trainer(tiny(channels=3), "digits", out=tmp_path / "run", device="cpu", **EVERY).fit(2)
+        record = json.loads((tmp_path / "run" / "run.json").read_text())
+        assert record["data"] == {"name": "digits", "images": 1797, "channels": 3, "resolution": 16}
+        Trainer.resume(tmp_path / "run", device="cpu").fit(3)
+        with pytest.raises(ValueError, match="digits"):
+            Trainer(tiny(), "digit", out=tmp_path / "other")
+        assert not (tmp_path / "other").exists()
+
+    def test_logged_values_are_means_over_the_interval(self, start, tmp_path):
+        start("each", log_every=1).fit(4)
+        start("both", log_every=2).fit(4)
+        each, both = metrics(tmp_path / "each"), metrics(tmp_path / "both")
+        assert [line["step"] for line in both] == [2, 4]
+        for key in both[0].keys() - {"step"}:
+            assert both[0][key] == pytest.approx((each[0][key] + each[1][key]) / 2, rel=1e-5)
+            assert both[1][key] == pytest.approx((each[2][key] + each[3][key]) / 2, rel=1e-5)
+
+    def test_global_random_state_is_left_alone(self, start):
+        trainer = start()
+        torch.manual_seed(11)
+        expected = torch.randn(3)
+        torch.manual_seed(11)
+        trainer.fit(2)
+        assert torch.equal(torch.randn(3), expected)
+
+    def test_samples_come_from_the_average(self, start):
+        trainer = start()
+        trainer.fit(6)
+        averaged = trainer.preview()
+        trainer.ema = None
+        assert not torch.equal(trainer.preview(), averaged)
+
+    def test_runs_without_tensorboard(self, start, tmp_path, monkeypatch, caplog):
+        monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+        with caplog.at_level("INFO", "fastgan"):
+            start().fit(4)
+        assert caplog.text.count("tensorboard is not installed") == 1
+        assert not (tmp_path / "run" / "tensorboard").exists()
+
+    def test_channels_no_png_has(self, start, tmp_path):
+        images = torch.randint(0, 256, (8, 5, 16, 16), dtype=torch.uint8)
+        data = ImageData(images=images, labels=None, classes=(), captions=(), name="five")
+        start(data=data, config={"channels": 5}).fit(1)
+        assert (tmp_path / "run" / "samples" / "step-000001.png").exists()
+
+    def test_stops_when_a_value_is_no_longer_finite(self, start, tmp_path):
+        trainer = start(log_every=100)
+        trainer.fit(3)
+        with torch.no_grad():
+            trainer.system.discriminator[-1].weight.fill_(float("nan"))
+        with pytest.raises(
+            FloatingPointError, match=r"discriminator/loss became nan .* checkpoint of step 3 .* before"
+        ):
+            trainer.fit(12)
+        assert state(tmp_path / "run")["step"] == 3
+
+    def test_interrupt(self, start, pictures, tmp_path, caplog):
+        trainer = start()
+        step = trainer.train_step
+
+        def interrupted(batch):
+            if trainer.step == 4:
+                os.kill(os.getpid(), signal.SIGINT)
+            return step(batch)
+
+        interrupted.phases = step.phases
+        trainer.train_step = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            trainer.fit(10)
+        assert state(tmp_path / "run")["step"] == 5  # the step that was running is done
+        assert f"fastgan train --resume {tmp_path / 'run'}" in caplog.text
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        start("straight").fit(10)
+        Trainer.resume(tmp_path / "run", data=pictures, device="cpu").fit(10)
+        assert same(state(tmp_path / "run"), state(tmp_path / "straight"))
+
+
+class TestLoad:
+    def test_averaged_and_raw(self, start, tmp_path):
+        trainer = start()
+        trainer.fit(6)
+        latent = trainer.system.latent(3)
+        raw = load(tmp_path / "run", averaged=False, device="cpu")
+        assert not raw.training
+        assert torch.equal(raw.sample(3, latent=latent), trainer.system.sample(3, latent=latent))
+        averaged = load(tmp_path / "run", device="cpu")
+        with trainer.ema.applied():
+            assert torch.equal(averaged.sample(3, latent=latent), trainer.system.sample(3, latent=latent))
+
+    def test_no_run(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="holds no run"):
+            load(tmp_path)
+
+
+class TestSaysWhatIsWrong:
+    @pytest.mark.parametrize(
+        ("settings", "error", "message"),
+        [
+            ({"batch_size": 51}, ValueError, "51.* 50 images"),
+            ({"batch_size": 0}, ValueError, "batch_size must be at least 1, not 0"),
+            ({"log_every": 0}, ValueError, "log_every must be at least 1"),
+            ({"ema": 1.0}, ValueError, r"ema must lie in \[0, 1\), not 1.0"),
+            ({"precision": "fp8"}, ValueError, "precision must be one of"),
+            ({"batchsize": 8}, ValueError, r"no option 'batchsize' \(did you mean batch_size\?\)"),
+            ({"seed": "1"}, TypeError, "seed must be a whole number"),
+            ({"config": {"channels": 3}}, ValueError, r"3 channels, noise has 1: .*channels=1.*with_channels\(3\)"),
+            ({"config": {"resolution": 32}}, ValueError, r"32x32 pixels, noise has 16x16: .*resize\(32\)"),
+        ],
+    )
+    def test_before_anything_is_written(self, start, tmp_path, settings, error, message):
+        with pytest.raises(error, match=message):
+            start(**settings)
+        assert not (tmp_path / "run").exists()
+
+    def test_system_and_device(self, tiny, pictures, tmp_path):
+        with pytest.raises(TypeError, match=r"system must be a fastgan System.*not Linear"):
+            Trainer(torch.nn.Linear(1, 1), pictures, out=tmp_path / "run")
+        with pytest.raises(ValueError, match="no device 'gpu'; use auto, cpu, cuda"):
+            Trainer(tiny(), pictures, out=tmp_path / "run", device="gpu")
+        with pytest.raises(ValueError, match="no device 'cuda:99'"):
+            Trainer(tiny(), pictures, out=tmp_path / "run", device="cuda:99")
+
+    def test_out_is_a_file(self, start, tmp_path):
+        (tmp_path / "run").write_text("mine")
+        with pytest.raises(FileExistsError, match="is a file"):
+            start()
+        assert (tmp_path / "run").read_text() == "mine"
+
+    @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a directory that not even root can write to")
+    def test_out_cannot_be_written(self, tiny, pictures):
+        with pytest.raises(PermissionError, match="cannot write to /proc/fastgan-run"):
+            Trainer(tiny(), pictures, out="/proc/fastgan-run", batch_size=8)
+
+    def test_out_below_a_file(self, start, tmp_path):
+        (tmp_path / "file").write_text("mine")
+        with pytest.raises(PermissionError, match="cannot write to"):
+            start("file/run")
+
+    def test_out_holds_a_run(self, start, tmp_path):
+        start().fit(1)
+        before = (tmp_path / "run" / "checkpoint.pt").read_bytes()
+        with pytest.raises(FileExistsError, match="already holds a run; continue it with `fastgan train --resume"):
+            start()
+        assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == before
+
+    def test_resume_without_a_run(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"holds no run \(there is no .*run\.json\)"):
+            Trainer.resume(tmp_path)
+
+    def test_resume_before_the_first_checkpoint(self, start, pictures, tmp_path):
+        trainer = start()
+        trainer.run.write(trainer._record())
+        with pytest.raises(FileNotFoundError, match="stopped before its first checkpoint; start it again"):
+            Trainer.resume(tmp_path / "run", data=pictures)
+        start().fit(1)
+
+    def test_resume_with_a_damaged_record(self, start, pictures, tmp_path):
+        start().fit(1)
+        (tmp_path / "run" / "run.json").write_text("{")
+        with pytest.raises(ValueError, match=r"run\.json is damaged"):
+            Trainer.resume(tmp_path / "run", data=pictures)
+
+    def test_resume_on_other_data(self, start, pictures, tmp_path):
+        start().fit(1)
+        with pytest.raises(ValueError, match="'noise', which has no loader"):
+            Trainer.resume(tmp_path / "run")
+        fewer = ImageData(images=pictures.images[:40], labels=None, classes=(), captions=(), name="noise")
+        with pytest.raises(ValueError, match=r"trained on other data: .*'images': 50.*'images': 40"):
+            Trainer.resume(tmp_path / "run", data=fewer)
+
+    def test_fewer_steps_than_done(self, start, tmp_path):
+        trainer = start()
+        trainer.fit(3)
+        with pytest.raises(ValueError, match="has done 3 steps; steps must be more, not 2"):
+            trainer.fit(2)
+        assert json.loads((tmp_path / "run" / "run.json").read_text())["steps"] == 3
