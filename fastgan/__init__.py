@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastgan import backend, data, losses, nn, ops, systems, training
-    from fastgan.fusion import explain, fuse, unfuse
+    from fastgan.fusion import fuse, unfuse
+    from fastgan.fusion.explain import explain
     from fastgan.training import Trainer
 
 __version__ = "0.1.0"

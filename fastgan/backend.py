@@ -10,6 +10,7 @@ FASTGAN_BACKEND=auto|native|triton|torch sets what backend="auto" means.
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import platform
 from collections.abc import Callable
@@ -144,10 +145,10 @@ def _triton(device: str) -> Status:
 def build_config() -> dict[str, str]:
     """How the compiled part was built; empty where it is absent."""
     try:
-        from fastgan import _C
+        compiled = importlib.import_module("fastgan._C")
     except ImportError:
         return {}
-    return {**_C.build_config(), "cpu_capability": _C.cpu_capability()}
+    return {**compiled.build_config(), "cpu_capability": compiled.cpu_capability()}
 
 
 def autocast_dtype(device: str | torch.device) -> torch.dtype:
@@ -165,14 +166,10 @@ def autocast_dtype(device: str | torch.device) -> torch.dtype:
 
 @functools.cache
 def _cpu_multiplies_bfloat16() -> bool:
-    capabilities: dict[str, Any] = getattr(torch.backends.cpu, "get_capabilities", dict)()
-    if capabilities:
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    if not hasattr(torch.cpu, "get_capabilities"):  # an older torch; processors with AMX have AVX512-BF16 too
+        return torch.cpu._is_avx512_bf16_supported()
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def info() -> str:

@@ -1,0 +1,142 @@
+"""Side-by-side timing, and the rows that come of it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import fastgan
+from fastgan import backend
+
+
+class WrongResult(RuntimeError):
+    """A variant's numbers are wrong: its speed is not reported."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant of one case. Ratios are against the case's first variant: above 1 is faster."""
+
+    case: str
+    variant: str
+    milliseconds: float  # median
+    spread: float  # interquartile range over the median
+    ratio: float  # median over the rounds of (first variant / this one)
+    rounds: int
+    facts: dict[str, Any]  # of the case: shape, dtype, bytes, FLOP, images a second
+
+
+def interleaved(
+    variants: dict[str, Callable[[], Any]], *, rounds: int = 9, least: float = 0.004, device: str = "cpu"
+) -> dict[str, list[float]]:
+    """Seconds a call of each variant, by round: A B C A B C ... so that a slow moment of the machine hits all alike.
+
+    A measurement repeats a call until it lasts `least` seconds. One round is run before the first to warm up.
+    """
+    wait = torch.cuda.synchronize if device == "cuda" else (lambda: None)
+    repeats: dict[str, int] = {}
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    for round_ in range(-1, rounds):
+        for name, call in variants.items():
+            if round_ < 0:  # compilation, caches; then how often a call fits into `least`
+                call()
+                wait()
+            count = repeats.get(name, 1)
+            start = time.perf_counter()
+            for _ in range(count):
+                call()
+            wait()
+            seconds = (time.perf_counter() - start) / count
+            if round_ < 0:
+                repeats[name] = max(1, int(least / max(seconds, 1e-9)))
+            else:
+                times[name].append(seconds)
+    return times
+
+
+def rows(case: str, times: dict[str, list[float]], facts: dict[str, Any], images: int = 0) -> list[Row]:
+    """`images`: images a call, for a rate."""
+    first = next(iter(times.values()))
+    result = []
+    for name, seconds in times.items():
+        median = statistics.median(seconds)
+        low, _, high = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else (median,) * 3
+        rate = {"images/s": round(images / median, 1)} if images else {}
+        ratio = statistics.median(a / b for a, b in zip(first, seconds))
+        result.append(Row(case, name, median * 1e3, (high - low) / median, ratio, len(seconds), {**facts, **rate}))
+    return result
+
+
+def table(all_rows: Sequence[Row]) -> str:
+    cases = list(dict.fromkeys(row.case for row in all_rows))
+    width = max((len(row.variant) for row in all_rows), default=0)
+    lines = []
+    for case in cases:
+        lines.append(case)
+        for row in all_rows:
+            if row.case == case:
+                rate = f"  {row.facts['images/s']:>8} images/s" if "images/s" in row.facts else ""
+                lines.append(
+                    f"  {row.variant:<{width}}  {row.milliseconds:>10.3f} ms  +-{row.spread / 2:>4.0%}"
+                    f"  {row.ratio:>6.2f}x{rate}"
+                )
+    return "\n".join(lines)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "fastgan": fastgan.__version__,
+        "revision": _revision(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "cpu_capability": backend.build_config().get("cpu_capability", "not built"),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def write(path: Path, all_rows: Sequence[Row]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"machine": machine(), "rows": [asdict(row) for row in all_rows]}, indent=1) + "\n")
+
+
+def _revision() -> str | None:
+    """The git revision of the source tree, with a + where it has changes; None outside of one."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    names = {key.strip(): value.strip() for key, value in fields.items()}
+    name = names.get("model name", platform.machine())
+    flags = names.get("flags", "").split()
+    features = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
+    return f"{name}, {os.cpu_count()} cores" + (f" ({' '.join(features)})" if features else "")

@@ -1,0 +1,61 @@
+"""The measuring tools: they interleave, they compute ratios as they say, and they refuse to report wrong results."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from fastgan.bench import ops, peers, step, timing
+
+
+def test_interleaved_takes_turns() -> None:
+    order: list[str] = []
+    times = timing.interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3, least=0)
+    assert order == ["a", "a", "b", "b"] + ["a", "b"] * 3
+    assert {name: len(seconds) for name, seconds in times.items()} == {"a": 3, "b": 3}
+
+
+def test_rows_and_table() -> None:
+    rows = timing.rows("case", {"first": [2.0, 4.0, 6.0], "second": [1.0, 1.0, 2.0]}, {"shape": [1]}, images=8)
+    assert [row.ratio for row in rows] == [1.0, 3.0]  # median of 2, 4, 3
+    assert rows[1].milliseconds == 1000
+    assert rows[1].facts == {"shape": [1], "images/s": 8.0}
+    assert "3.00x" in timing.table(rows)
+
+
+def test_written_rows_say_what_they_were_measured_on(tmp_path) -> None:
+    timing.write(tmp_path / "new" / "rows.json", timing.rows("case", {"a": [1.0]}, {}))
+    written = json.loads((tmp_path / "new" / "rows.json").read_text())
+    assert written["rows"][0]["variant"] == "a"
+    assert written["machine"]["torch"] == torch.__version__
+    assert written["machine"]["processor"]
+
+
+def test_the_plain_peer_is_the_published_network() -> None:
+    count = [sum(p.numel() for p in net.parameters()) for net in (peers.generator(), peers.discriminator())]
+    assert count == [3_576_704, 2_765_568]
+
+
+def test_step_check_accepts_the_truth_and_refuses_a_lie(monkeypatch) -> None:
+    step.check(batch=4, steps=1)
+    true = step.DCGANStep.__call__
+    monkeypatch.setattr(step.DCGANStep, "__call__", lambda self, images: tuple(v * 1.01 for v in true(self, images)))
+    with pytest.raises(timing.WrongResult, match="the DCGAN step"):
+        step.check(batch=4, steps=1)
+
+
+def test_op_check_refuses_a_wrong_kernel(monkeypatch) -> None:
+    case = ops.NormActCase((4, 8, 4, 4), torch.float32, torch.channels_last)
+    case.variants()
+    right = ops.ops.norm_act
+    monkeypatch.setattr(ops.ops, "norm_act", lambda *a, **k: right(*a, **{**k, "slope": 0.21}))
+    with pytest.raises(timing.WrongResult, match="y is off by"):
+        case.variants()
+
+
+@pytest.mark.parametrize("instance", [False, True])
+def test_cases_run(instance: bool) -> None:
+    case = ops.NormActCase((2, 4, 3, 3), torch.bfloat16, torch.contiguous_format, instance)
+    assert [len(call()) for call in case.variants().values()] == [4, 4]
