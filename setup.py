@@ -12,6 +12,7 @@ FASTGAN_BUILD_CPU=0|1|auto    the compiled part altogether: never, or fail where
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -30,8 +31,11 @@ OLDEST_TORCH = (2, 10)
 
 
 def say(line: str) -> None:
-    # pip shows the output of a build only with -v, but always what reaches the terminal itself.
+    """One line that reaches the person, past pip, which hides the output of a build that succeeds."""
     print(f"fastgan: {line}", file=sys.stderr)
+    if not sys.stderr.isatty():
+        with contextlib.suppress(OSError), open("/dev/tty", "w") as terminal:
+            print(f"fastgan: {line}", file=terminal)
 
 
 def choice(variable: str) -> str:

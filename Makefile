@@ -1,0 +1,55 @@
+# `make` lists the targets. All of them make the environment they need.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO ?= runs/demo
+NATIVE := setup.py pyproject.toml CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/installed ## make the environment, build the C++ extension and install fastgan, editable
+
+# torch first: without it `fastgan` would be installed without its compiled part.
+$(VENV)/tools: constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch setuptools wheel cmake ninja pybind11
+	touch $@
+
+$(VENV)/installed: $(VENV)/tools $(NATIVE)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt \
+	    --no-build-isolation -e ".[dev]"
+	$(BIN)/fastgan doctor
+	touch $@
+
+demo: install ## train a DCGAN on digits into runs/demo and measure it beside eager PyTorch (five minutes)
+	if test -e $(DEMO)/run.json; then $(BIN)/fastgan train --resume $(DEMO); \
+	else $(BIN)/fastgan train dcgan --data digits --resolution 32 --steps 1000 --out $(DEMO); fi
+	$(BIN)/fastgan sample $(DEMO) --out $(DEMO)/grid.png
+	$(BIN)/fastgan bench step --no-compile --rounds 3
+	@echo "look at $(DEMO)/grid.png and $(DEMO)/samples/"
+
+test: install ## run every test
+	$(BIN)/python -m pytest
+
+lint: install ## ruff, mypy, clang-format, import-linter; changes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/clang-format --dry-run -Werror $$(git ls-files 'csrc/*')
+	$(BIN)/lint-imports
+
+format: install ## rewrite the sources as lint wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*')
+
+bench: install ## measure ops and steps against PyTorch; rows into benchmarks/results/
+	$(BIN)/fastgan bench ops --json benchmarks/results/ops.json
+	$(BIN)/fastgan bench step --json benchmarks/results/step.json
+
+clean: ## remove what was built, not the runs
+	rm -rf build dist *.egg-info fastgan/*.so $(VENV)/installed
