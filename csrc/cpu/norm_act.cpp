@@ -122,30 +122,25 @@ void fill_statistics(const Tensor& statistics, const double* mean, const double*
   }
 }
 
-void update_running(const Tensor& running, const double* values, const NormShape& shape, bool instance,
-                    double momentum) {
+// One update for each group, in their order.
+void update_running(const Tensor& running, const double* values, const NormShape& shape, double momentum) {
   STD_TORCH_CHECK(running.numel() == shape.channels && running.is_contiguous(),
                   "fastgan: running statistics must have one value a channel");
   with_elements(running, [&](auto* r) {
     using R = std::remove_reference_t<decltype(*r)>;
-    for (int64_t c = 0; c < shape.channels; ++c) {
-      if (instance) {  // one update, with the mean over the samples
-        double mean = 0;
-        for (int64_t g = 0; g < shape.groups; ++g) mean += values[g * shape.channels + c] / shape.groups;
-        r[c] = R((1 - momentum) * double(r[c]) + momentum * mean);
-      } else {  // one update a part, in their order
-        for (int64_t g = 0; g < shape.groups; ++g)
-          r[c] = R((1 - momentum) * double(r[c]) + momentum * values[g * shape.channels + c]);
-      }
+    for (int64_t i = 0; i < shape.groups * shape.channels; ++i) {
+      R& value = r[i % shape.channels];
+      value = R((1 - momentum) * double(value) + momentum * values[i]);
     }
   });
 }
 
 std::tuple<Tensor, Tensor> norm_act(const Tensor& x, const OptionalTensor& weight, const OptionalTensor& bias,
                                     const OptionalTensor& slope, const OptionalTensor& running_mean,
-                                    const OptionalTensor& running_var, int64_t groups, bool training, bool instance,
-                                    double momentum, double eps, int64_t act, double alpha) {
-  const NormShape shape = shape_of(x, groups);
+                                    const OptionalTensor& running_var, int64_t groups, double momentum, double eps,
+                                    int64_t act, double alpha) {
+  const bool training = groups > 0;
+  const NormShape shape = shape_of(x, training ? groups : 1);
   const int64_t count = shape.groups * shape.channels;
   const double values = double(shape.batch * shape.space);
   check_parameters(x, {&weight, &bias, &running_mean, &running_var});
@@ -158,7 +153,7 @@ std::tuple<Tensor, Tensor> norm_act(const Tensor& x, const OptionalTensor& weigh
   if (training) {
     kernels(x).statistics(shape, x.data_ptr(), mean, var, parallel);
   } else {
-    STD_TORCH_CHECK(running_mean && running_var && groups == 1, "fastgan: evaluation needs running statistics");
+    STD_TORCH_CHECK(running_mean && running_var, "fastgan: evaluation needs running statistics");
     copy_values(running_mean, count, 0.0, mean);
     copy_values(running_var, count, 0.0, var);
   }
@@ -173,8 +168,8 @@ std::tuple<Tensor, Tensor> norm_act(const Tensor& x, const OptionalTensor& weigh
   });
   if (training && running_mean && running_var) {
     for (int64_t i = 0; i < count; ++i) var[i] *= values / (values - 1);  // the running variance is the unbiased one
-    update_running(*running_mean, mean, shape, instance, momentum);
-    update_running(*running_var, var, shape, instance, momentum);
+    update_running(*running_mean, mean, shape, momentum);
+    update_running(*running_var, var, shape, momentum);
   }
   return {y, statistics};
 }

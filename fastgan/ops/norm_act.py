@@ -93,15 +93,16 @@ def _native(
     alpha = 0.0
     if not isinstance(slope, Tensor):
         slope, alpha = None, slope
-    if (act == "prelu") is (slope is None) or (splits != 1 and instance):
+    if (act == "prelu") is (slope is None) or (splits != 1 and (instance or splits < 1)):
         raise ValueError
-    if instance or not training:
-        process_group = None  # nothing to share
-    groups = (x.shape[0] if instance else splits) if training else 1
-    settings = groups, training, instance, momentum, eps, _NUMBER[act], alpha
-    watched = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    groups = (x.shape[0] if instance else splits) if training else 0  # 0: the running statistics
+    settings = groups, momentum, eps, _NUMBER[act], alpha
+    # Statistics that are shared, or averaged over samples before they join the running ones, pass through Python.
+    shared = process_group if training and not instance else None
+    in_halves = shared is not None or (training and instance and running_mean is not None)
+    watched = torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling()
     apply = _NormAct.apply if watched else _apply
-    return apply(x, weight, bias, slope, running_mean, running_var, settings, process_group)
+    return apply(x, weight, bias, slope, running_mean, running_var, settings, instance, in_halves, shared)
 
 
 def _composed(
@@ -115,37 +116,37 @@ def _composed(
 
 class _NormAct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, slope, running_mean, running_var, settings, group):
-        if group is None:
+    def forward(ctx, x, weight, bias, slope, running_mean, running_var, settings, instance, in_halves, group):
+        if in_halves:
+            statistics = _statistics(x, running_mean, running_var, settings, instance, group)
+            y = torch.ops.fastgan.norm_act_apply.default(x, statistics, weight, bias, slope, *settings[-2:])
+        else:
             y, statistics = torch.ops.fastgan.norm_act.default(
                 x, weight, bias, slope, running_mean, running_var, *settings
             )
-        else:
-            statistics = _shared_statistics(x, running_mean, running_var, settings, group)
-            y = torch.ops.fastgan.norm_act_apply.default(x, statistics, weight, bias, slope, *settings[-2:])
         ctx.save_for_backward(x, weight, bias, slope, statistics)
-        ctx.settings = settings, group
+        ctx.settings = settings, instance, group
         return y
 
     @staticmethod
     def backward(ctx, grad_y):
         x, weight, bias, slope, statistics = ctx.saved_tensors
-        settings, group = ctx.settings
+        settings, instance, group = ctx.settings
         if torch.is_grad_enabled():  # create_graph=True: this gradient will itself be differentiated
-            grads = _differentiable_backward(grad_y, x, weight, bias, slope, statistics, settings, group)
-            return *grads, None, None, None, None
+            grads = _differentiable_backward(grad_y, x, weight, bias, slope, statistics, settings, instance, group)
+            return *grads, None, None, None, None, None, None
         if grad_y.stride() != x.stride():
             grad_y = torch.empty_like(x).copy_(grad_y)
-        _, training, _, _, _, act, alpha = settings
+        groups, _, _, act, alpha = settings
         if group is None and slope is None:
             grad_x, grad_weight, grad_bias = torch.ops.fastgan.norm_act_backward.default(
-                grad_y, x, statistics, weight, bias, training, act, alpha
+                grad_y, x, statistics, weight, bias, groups != 0, act, alpha
             )
             grad_weight = None if weight is None else grad_weight
             grad_bias = None if bias is None else grad_bias
-            return grad_x, grad_weight, grad_bias, None, None, None, None, None
-        halves = _backward_in_halves(grad_y, x, statistics, weight, bias, slope, training, act, alpha, group)
-        return *halves, None, None, None, None
+            return grad_x, grad_weight, grad_bias, None, None, None, None, None, None, None
+        halves = _backward_in_halves(grad_y, x, statistics, weight, bias, slope, groups != 0, act, alpha, group)
+        return *halves, None, None, None, None, None, None
 
 
 # What torch.autograd.Function.apply calls in the end, without the two microseconds that it first takes to look for the
@@ -161,17 +162,19 @@ def _differentiable_backward(
     slope: Tensor | None,
     statistics: Tensor,
     settings: tuple,
+    instance: bool,
     group: ProcessGroup | None,
 ) -> list[Tensor | None]:
     """The gradient of the reference, as a differentiable function of grad_y, x and the parameters."""
-    groups, training, instance, _, eps, act, alpha = settings
+    groups, _, eps, act, alpha = settings
     mean = var = None
-    if not training:  # the running statistics of the forward pass, which may have changed since
+    if groups == 0:  # the running statistics of the forward pass, which may have changed since
         dtype = next((t.dtype for t in (weight, bias) if t is not None), statistics.dtype)
         mean, var = statistics[0, 0].to(dtype), (statistics[1, 0] ** -2 - eps).to(dtype)
     y = reference.composed(
         x, weight, bias, mean, var, act=list(ACTIVATIONS)[act], slope=alpha if slope is None else slope,
-        training=training, eps=eps, instance=instance, splits=1 if instance else groups, process_group=group,
+        training=groups != 0, eps=eps, instance=instance, splits=1 if instance else max(groups, 1),
+        process_group=group,
     )  # fmt: skip
     inputs = (x, weight, bias, slope)
     wanted = [t for t in inputs if t is not None and t.requires_grad]
@@ -179,24 +182,31 @@ def _differentiable_backward(
     return [next(grads) if t is not None and t.requires_grad else None for t in inputs]
 
 
-def _shared_statistics(
-    x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, settings: tuple, group: ProcessGroup
+def _statistics(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    settings: tuple,
+    instance: bool,
+    group: ProcessGroup | None,
 ) -> Tensor:
-    """Statistics over the ranks of the group, [2, G, C], from one all_gather; updates the running ones."""
-    import torch.distributed as dist
-
-    groups, _, _, momentum, eps, _, _ = settings
+    """Statistics of each group, [2, G, C], over all ranks of a process group; updates the running ones."""
+    groups, momentum, eps, _, _ = settings
     moments = torch.ops.fastgan.norm_act_moments(x, groups)  # [2, G, C] float64
-    count = moments.new_full((1, *moments.shape[1:]), x.numel() / (x.shape[1] * groups))
-    mine = torch.cat([moments, count])
-    ranks = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(ranks, mine, group=group)
-    means, variances, counts = torch.stack(ranks, 1)  # each [R, G, C]
-    total = counts.sum(0)
-    share = counts / total
-    mean = (share * means).sum(0)
-    var = (share * (variances + (means - mean) ** 2)).sum(0)
-    reference.update_running(running_mean, running_var, mean, var, total[0, 0], momentum, instance=False)
+    mean, var = moments
+    count: Any = x.numel() / (x.shape[1] * groups)
+    if group is not None:
+        import torch.distributed as dist
+
+        mine = torch.cat([moments, moments.new_full((1, *mean.shape), count)])
+        ranks = [torch.empty_like(mine) for _ in range(dist.get_world_size(group))]
+        dist.all_gather(ranks, mine, group=group)
+        means, variances, counts = torch.stack(ranks, 1)  # each [R, G, C]
+        share = counts / counts.sum(0)
+        mean = (share * means).sum(0)
+        var = (share * (variances + (means - mean) ** 2)).sum(0)
+        count = counts.sum(0)[0, 0]
+    reference.update_running(running_mean, running_var, mean, var, count, momentum, instance)
     return torch.stack([mean, (var + eps).rsqrt()]).to(reference.accumulation_dtype(x.dtype))
 
 
@@ -241,8 +251,9 @@ def _backward_in_halves(
 
 
 @_backend.shape_function("norm_act")
-def _(x, weight, bias, slope, running_mean, running_var, groups, training, instance, momentum, eps, act, alpha):
-    return torch.empty_like(x), _new_statistics(x, groups)
+def _(x, weight, bias, slope, running_mean, running_var, groups, momentum, eps, act, alpha):
+    statistics = x.new_empty((2, max(groups, 1), x.shape[1]), dtype=reference.accumulation_dtype(x.dtype))
+    return torch.empty_like(x), statistics
 
 
 @_backend.shape_function("norm_act_backward")
@@ -269,10 +280,6 @@ def _(grad_y, x, statistics, weight, bias, slope, act, alpha):
 @_backend.shape_function("norm_act_backward_apply")
 def _(grad_y, x, statistics, weight, bias, slope, means, act, alpha):
     return torch.empty_like(x)
-
-
-def _new_statistics(x: Tensor, groups: int) -> Tensor:
-    return x.new_empty((2, groups, x.shape[1]), dtype=reference.accumulation_dtype(x.dtype))
 
 
 def _is_channels_last(x: Tensor) -> bool:

@@ -357,10 +357,8 @@ class TestWithTorch:
         w, b, mean, var = torch.ones(5), torch.zeros(5), torch.zeros(5), torch.ones(5)
         ns = torch.ops.fastgan
         tests = ("test_schema", "test_faketensor", "test_autograd_registration")
-        torch.library.opcheck(
-            ns.norm_act.default, (x, w, b, None, mean, var, 1, True, False, 0.1, 1e-5, 2, 0.2), test_utils=tests
-        )
-        _, statistics = ns.norm_act(x, w, b, None, mean, var, 2, True, False, 0.1, 1e-5, 2, 0.2)
+        torch.library.opcheck(ns.norm_act.default, (x, w, b, None, mean, var, 1, 0.1, 1e-5, 2, 0.2), test_utils=tests)
+        _, statistics = ns.norm_act(x, w, b, None, mean, var, 2, 0.1, 1e-5, 2, 0.2)
         slope = torch.rand(5)
         means = torch.zeros(3, 2, 5, dtype=F64)
         for op, arguments in [
