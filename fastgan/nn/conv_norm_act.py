@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fastgan.nn.norm_act import NormAct2d
 from fastgan.reference.activation import ACTIVATIONS
 
+# Those whose derivative PyTorch takes from their result: they may overwrite what a convolution returned, which nothing
+# else needs. A fresh tensor of the largest map costs more than the activation itself.
+_IN_PLACE: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "relu": lambda z, slope: torch.relu_(z),
+    "leaky_relu": F.leaky_relu_,
+    "tanh": lambda z, slope: torch.tanh_(z),
+    "sigmoid": lambda z, slope: torch.sigmoid_(z),
+}
+
 
 class _Activation(nn.Module):
-    """An activation by the name that the fused ops use; `slope` as there."""
+    """An activation by the name that the fused ops use, `slope` as there, of a tensor that it may overwrite."""
 
     def __init__(self, act: str, slope: float, device: Any = None, dtype: torch.dtype | None = None) -> None:
         super().__init__()
@@ -24,6 +35,8 @@ class _Activation(nn.Module):
             self.slope = nn.Parameter(torch.full((1,), slope, device=device, dtype=dtype))
 
     def forward(self, z: Tensor) -> Tensor:
+        if self.act in _IN_PLACE and not (self.act == "leaky_relu" and self.slope < 0):
+            return _IN_PLACE[self.act](z, self.slope)  # type: ignore[arg-type]
         return ACTIVATIONS[self.act](z, self.slope)
 
     def extra_repr(self) -> str:

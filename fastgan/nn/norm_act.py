@@ -26,22 +26,33 @@ def apply_norm(
     process_group: ProcessGroup | None = None,
     backend: str = "auto",
 ) -> Tensor:
-    """`norm`, then `act`, in one op: with the statistics, counters and momentum that norm.forward would use."""
+    """What norm.forward does in torch.nn, counters and all, with the activation in the same op."""
     training, momentum = norm.training, norm.momentum
-    mean, var = norm.running_mean, norm.running_var
-    if not training:
+    weight, bias, mean, var = _tensors(norm)
+    if instance:
+        training = training or not norm.track_running_stats
+    elif not training:
         training = mean is None and var is None
     elif not norm.track_running_stats:
         mean = var = None
-    elif not instance and (count := norm.num_batches_tracked) is not None:
+    elif (count := norm.num_batches_tracked) is not None:
         count.add_(1)
         if momentum is None:  # the running statistics are plain averages over all batches
             momentum = 1.0 / float(count)
     return ops.norm_act(
-        x, norm.weight, norm.bias, mean, var, act=act, slope=slope, training=training,
+        x, weight, bias, mean, var, act=act, slope=slope, training=training,
         momentum=0.0 if momentum is None else momentum, eps=norm.eps, instance=instance, splits=splits,
         process_group=process_group, backend=backend,
     )  # fmt: skip
+
+
+def _tensors(norm: Any) -> tuple[Any, Any, Any, Any]:
+    """weight, bias, running_mean and running_var; from their dictionaries, which is 2 us faster than by attribute."""
+    parameters, buffers = norm._parameters, norm._buffers
+    try:
+        return parameters["weight"], parameters["bias"], buffers["running_mean"], buffers["running_var"]
+    except KeyError:  # replaced by plain attributes: torch.nn.DataParallel, FSDP, hooks that compute a weight
+        return norm.weight, norm.bias, norm.running_mean, norm.running_var
 
 
 class _NormAct(_NormBase):
