@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -48,3 +49,9 @@ def test_info_names_every_op() -> None:
     text = backend.info()
     for op in backend.OPS:
         assert f"{op} on cpu" in text
+
+
+def test_the_readme_quotes_the_committed_results() -> None:
+    root = Path(__file__).parents[1]
+    tool = runpy.run_path(str(root / "tools/readme_figures.py"))
+    assert tool["table"]() in (root / "README.md").read_text(), "run python tools/readme_figures.py"
