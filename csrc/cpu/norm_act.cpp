@@ -78,9 +78,9 @@ struct Arguments {
   Arguments(const NormShape& shape, const Tensor& x, const Tensor& statistics, const OptionalTensor& weight,
             const OptionalTensor& bias, const OptionalTensor& slope, int64_t act, double alpha)
       : channels(shape.channels), count(shape.groups * shape.channels), memory(3 * channels + 3 * count) {
-    STD_TORCH_CHECK(
-        statistics.numel() == 2 * count && statistics.is_contiguous() && is_double(statistics) == is_double(x),
-        "fastgan: statistics must be [2, groups, channels]");
+    STD_TORCH_CHECK(statistics.numel() == 2 * count && statistics.is_contiguous() &&
+                        statistics.scalar_type() == (is_double(x) ? ScalarType::Double : ScalarType::Float),
+                    "fastgan: statistics must be [2, groups, channels]");
     STD_TORCH_CHECK(act >= 0 && act < kActivations, "fastgan: unknown activation");
     S* const bias_ = memory.data();
     S* const slope_ = bias_ + channels;
@@ -91,7 +91,7 @@ struct Arguments {
     mean = static_cast<const S*>(statistics.data_ptr());
     rstd = mean + count;
     copy_values(bias, channels, S(0), bias_);
-    copy_values(slope, channels, S(alpha), slope_);
+    copy_values(slope, channels, S(alpha), slope_, true);
     copy_values(weight, channels, S(1), weight_);
     for (int64_t g = 0; g < count; g += channels)
       for (int64_t c = 0; c < channels; ++c) scale[g + c] = rstd[g + c] * weight_[c];
@@ -122,14 +122,18 @@ void fill_statistics(const Tensor& statistics, const double* mean, const double*
   }
 }
 
+void check_running(const Tensor& running, const NormShape& shape) {
+  STD_TORCH_CHECK(running.numel() == shape.channels && (running.strides()[0] != 0 || shape.channels == 1),
+                  "fastgan: running statistics must have one value a channel, each in memory of its own");
+}
+
 // One update for each group, in their order.
 void update_running(const Tensor& running, const double* values, const NormShape& shape, double momentum) {
-  STD_TORCH_CHECK(running.numel() == shape.channels && running.is_contiguous(),
-                  "fastgan: running statistics must have one value a channel");
+  const int64_t step = running.strides()[0];
   with_elements(running, [&](auto* r) {
     using R = std::remove_reference_t<decltype(*r)>;
     for (int64_t i = 0; i < shape.groups * shape.channels; ++i) {
-      R& value = r[i % shape.channels];
+      R& value = r[i % shape.channels * step];
       value = R((1 - momentum) * double(value) + momentum * values[i]);
     }
   });
@@ -148,6 +152,8 @@ std::tuple<Tensor, Tensor> norm_act(const Tensor& x, const OptionalTensor& weigh
   STD_TORCH_CHECK(eps >= 0 && momentum >= 0 && momentum <= 1, "fastgan: eps or momentum out of range");
   STD_TORCH_CHECK(running_mean.has_value() == running_var.has_value(), "fastgan: one of two running statistics");
   STD_TORCH_CHECK(!training || values > 1, "fastgan: one value per channel when training");
+  for (const OptionalTensor* running : {&running_mean, &running_var})
+    if (training && *running) check_running(**running, shape);
   std::vector<double> moments(2 * count);
   double *const mean = moments.data(), *const var = mean + count;
   if (training) {

@@ -133,8 +133,6 @@ struct Kernels {
   using V = typename Compute<T>::Vector;
   static constexpr int L = kLanes<T>;
 
-  // ------------------------------------------------------------------ statistics
-
   // Sums of d = x - pivot and of d^2 of the task's rows, into sum and square ([C], zero before).
   static void row_statistics(const T* x, int64_t rows, int64_t channels, S* pivot, double* sum, double* square) {
     const int64_t picked = smaller(rows, kPivotValues);
@@ -261,8 +259,6 @@ struct Kernels {
     for (int i = lanes; i < L; ++i) v[i] = 0;
     return v;
   }
-
-  // ------------------------------------------------------------------ elementwise passes
 
   // Calls row(first channel, Count<vectors>, lanes, rows) or plane(channel, elements...) over a task.
   template <class Rows, class Plane>
@@ -440,8 +436,6 @@ struct Kernels {
           });
     });
   }
-
-  // ------------------------------------------------------------------ choice of the activation
 
   template <class Call>
   static void with_activation(int act, const Call& call) {

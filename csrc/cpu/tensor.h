@@ -75,28 +75,32 @@ inline Tensor output(std::initializer_list<int64_t> sizes, bool float64) {
   return Tensor(handle);
 }
 
-// Same sizes, strides and dtype; t is dense.
+// Same sizes, strides and dtype; t is dense, or a vector.
 inline Tensor output_like(const Tensor& t) {
+  const int64_t one = 1;
   int32_t dtype;
   STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(t.get(), &dtype));
   AtenTensorHandle handle;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(t.dim(), t.sizes().data(), t.strides().data(), dtype,
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(t.dim(), t.sizes().data(),
+                                                         t.dim() == 1 ? &one : t.strides().data(), dtype,
                                                          aoti_torch_device_type_cpu(), 0, &handle));
   return Tensor(handle);
 }
 
-// Writes `count` values of an optional parameter in type S; one value is repeated, an absent one is `otherwise`.
+// Writes `count` values of an optional vector in type S; an absent one is `otherwise`. `repeat`: one value may stand
+// for all.
 template <class S>
-void copy_values(const std::optional<Tensor>& t, int64_t count, S otherwise, S* out) {
+void copy_values(const std::optional<Tensor>& t, int64_t count, S otherwise, S* out, bool repeat = false) {
   if (!t) {
     for (int64_t i = 0; i < count; ++i) out[i] = otherwise;
     return;
   }
-  const int64_t given = t->numel();
-  STD_TORCH_CHECK((given == count || given == 1) && t->is_cpu(), "fastgan: a parameter must have one value a channel");
-  STD_TORCH_CHECK(t->is_contiguous(), "fastgan: a parameter must be contiguous");
+  repeat = repeat && t->numel() == 1;
+  STD_TORCH_CHECK(t->dim() == 1 && (repeat || t->numel() == count) && t->is_cpu(),
+                  "fastgan: a parameter must be a vector of one value a channel");
+  const int64_t step = repeat ? 0 : t->strides()[0];
   with_elements(*t, [&](const auto* p) {
-    for (int64_t i = 0; i < count; ++i) out[i] = S(p[given == 1 ? 0 : i]);
+    for (int64_t i = 0; i < count; ++i) out[i] = S(p[i * step]);
   });
 }
 

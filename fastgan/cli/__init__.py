@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -24,7 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = {name: import_module(f"fastgan.cli.{name}") for name in COMMANDS}
     for command in commands.values():
         command.add(subparsers)
-    args = parser.parse_args(argv)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        subparsers.choices[args.command].error(f"no option {' '.join(unknown)}; --help lists them")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         return commands[args.command].run(args) or 0
@@ -33,8 +36,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # fastgan systems | head -1
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError, RuntimeError) as error:
         if os.environ.get("FASTGAN_DEBUG", "0") != "0":
             raise
-        print(f"fastgan: error: {error}", file=sys.stderr)
+        print(f"fastgan: error: {_reason(error)}", file=sys.stderr)
         return 2
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if "allocate memory" in text or type(error).__name__ == "OutOfMemoryError":  # RuntimeErrors of torch
+        size = re.search(r"[Tt]ried to allocate ([\d.]+ ?\w+)", text)
+        wanted = f" (it asked for {size[1]} more)" if size else ""
+        return f"not enough memory{wanted}: choose a smaller batch, width or resolution"
+    return text

@@ -18,6 +18,8 @@ def add(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if not 0 <= args.seed < 2**63:
+        raise ValueError(f"--seed must lie in 0..2**63 - 1, not {args.seed}")
     import torch
 
     from fastgan.data import save_png

@@ -15,6 +15,7 @@ NOT_WITH_RESUME = ("system", "data", "out", "set", "flip", "channels_last", *SET
 def add(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "train",
+        usage="fastgan train SYSTEM [--data NAME] [--out DIR] [options] | fastgan train --resume RUN [--steps N]",
         help="train a system on a data set, or resume a run",
         description="Train a system on a data set. Ctrl-C saves a checkpoint; --resume goes on from the last one.",
         argument_default=argparse.SUPPRESS,
@@ -46,6 +47,10 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     given = vars(args)
+    if given.get("steps", 1) < 1:
+        raise ValueError(f"--steps must be at least 1, not {given['steps']}")
+    if not 0 <= given.get("seed", 0) < 2**63:
+        raise ValueError(f"--seed must lie in 0..2**63 - 1, not {given['seed']}")
     trainer = _resumed(given) if "resume" in given else _started(given)
     steps = given.get("steps", trainer.steps or STEPS)
     if trainer.step == steps:

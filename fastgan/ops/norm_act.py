@@ -41,6 +41,8 @@ def norm_act(
     arXiv:1502.03167) or, with `instance`, over each sample (Ulyanov et al. 2016, arXiv:1607.08022). Arithmetic and
     statistics are float32 inside (float64 for float64). Twice differentiable.
 
+    Inside a transform of torch.func it is the composition of PyTorch's own ops, which torch.func can see through.
+
     Args:
         x: (N, C, *) of any rank from 2: float32, bfloat16, float16 or float64. Contiguous and channels_last tensors
             are used as they are, others are copied.
@@ -63,6 +65,8 @@ def norm_act(
         RuntimeError: the named backend is not usable here.
     """
     path = _backend.choose("norm_act", x.device.type if isinstance(x, Tensor) else "cpu", backend)
+    if torch._C._are_functorch_transforms_active():
+        path = "torch"
     problem: Exception | None = None
     if path == "native" and not torch.compiler.is_compiling():
         # The compiled op checks everything itself, quickly and without words; a small layer would feel the check below.
@@ -84,8 +88,11 @@ def norm_act(
 def _native(
     x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits, process_group
 ):  # fmt: skip
-    if x.numel() == 0:  # PyTorch defines what comes of nothing at all
-        return _composed(
+    shared = process_group if training and not instance else None
+    if x.numel() == 0:
+        if shared is not None:
+            raise ValueError(f"norm_act: x {tuple(x.shape)} is empty; every rank of a process group needs a sample")
+        return _composed(  # PyTorch defines what comes of nothing at all
             x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits, None
         )  # fmt: skip
     if not x.is_contiguous() and not _is_channels_last(x):
@@ -93,15 +100,20 @@ def _native(
     alpha = 0.0
     if not isinstance(slope, Tensor):
         slope, alpha = None, slope
-    if (act == "prelu") is (slope is None) or (splits != 1 and (instance or splits < 1)):
+    if (act == "prelu") is (slope is None) or (training and splits != 1 and (instance or splits < 1)):
+        raise ValueError  # in words by _check, like all that is wrong here
+    if running_mean is not None and (running_mean.requires_grad or running_var.requires_grad):
         raise ValueError
     groups = (x.shape[0] if instance else splits) if training else 0  # 0: the running statistics
     settings = groups, momentum, eps, _NUMBER[act], alpha
     # Statistics that are shared, or averaged over samples before they join the running ones, pass through Python.
-    shared = process_group if training and not instance else None
     in_halves = shared is not None or (training and instance and running_mean is not None)
-    watched = torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling()
-    apply = _NormAct.apply if watched else _apply
+    if in_halves:  # the halves do not check the running statistics and the numbers
+        _check(
+            x, weight, bias, running_mean, running_var, act, alpha if slope is None else slope, training, momentum, eps,
+            instance, splits,
+        )  # fmt: skip
+    apply = _NormAct.apply if torch.compiler.is_compiling() else _apply
     return apply(x, weight, bias, slope, running_mean, running_var, settings, instance, in_halves, shared)
 
 
@@ -308,11 +320,13 @@ def _check(
         raise TypeError(f"norm_act: x must be a tensor (N, C, *), got {type(x).__name__}")
     if x.dtype not in _DTYPES:
         raise TypeError(f"norm_act: x is {x.dtype}; accepted: float32, bfloat16, float16, float64. Convert it first.")
+    if x.layout is not torch.strided or x.is_nested:
+        raise TypeError(f"norm_act: x is nested or {x.layout}; accepted: dense. Convert it first, as by to_dense().")
     shape = x.shape
     if len(shape) < 2:
         raise ValueError(f"norm_act: x has shape {tuple(shape)}; it needs a batch and a channel dimension, (N, C, *)")
     channels = shape[1]
-    if act not in _NUMBER:
+    if not isinstance(act, str) or act not in _NUMBER:
         raise ValueError(f"norm_act: unknown activation {act!r}; accepted: {', '.join(_NUMBER)}")
     for name, t in (("weight", weight), ("bias", bias), ("running_mean", running_mean), ("running_var", running_var)):
         if t is not None:
@@ -332,6 +346,8 @@ def _check(
         raise ValueError(f"norm_act: momentum must be a number in [0, 1], got {momentum!r}")
     if (running_mean is None) != (running_var is None):
         raise ValueError("norm_act: give both running_mean and running_var, or neither")
+    if running_mean is not None and (running_mean.requires_grad or running_var.requires_grad):
+        raise ValueError("norm_act: running statistics have no gradient; give them without requires_grad")
     if not training:
         if running_mean is None:
             raise ValueError("norm_act: training=False needs running_mean and running_var")

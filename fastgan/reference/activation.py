@@ -17,7 +17,7 @@ def _prelu(z: Tensor, slope: Tensor) -> Tensor:
 
 
 # Name -> f(z, slope). `slope` is the negative slope of leaky_relu, alpha of elu, the weight tensor of prelu,
-# and unused elsewhere. The order of the names is their number in csrc/include/activation.h.
+# and unused elsewhere. The order of the names is their number in csrc/include/act.h.
 ACTIVATIONS: dict[str, Callable[[Tensor, Any], Tensor]] = {
     "none": lambda z, slope: z,
     "relu": lambda z, slope: F.relu(z),

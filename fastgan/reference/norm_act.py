@@ -42,10 +42,10 @@ def norm_act(
     process_group: ProcessGroup | None = None,
 ) -> Tensor:
     """The formula, term by term. Arguments as in `fastgan.ops.norm_act`."""
-    groups = x.shape[0] if instance else splits
+    groups = (x.shape[0] if instance else splits) if training else 1
     parts = x.to(accumulation_dtype(x.dtype)).unflatten(0, (groups, -1))  # (G, N/G, C, *)
     if training:
-        mean, var, count = statistics(parts, process_group)
+        mean, var, count = statistics(parts, None if instance else process_group)
         update_running(running_mean, running_var, mean, var, count, momentum, instance)
     else:
         assert running_mean is not None
@@ -140,7 +140,8 @@ def composed(
     process_group: ProcessGroup | None = None,
 ) -> Tensor:
     """The same function from PyTorch's own normalisations and activations: what runs where no kernel is usable."""
-    if process_group is not None or eps == 0:  # neither of which torch.nn.functional.batch_norm takes
+    shared = process_group is not None and not instance
+    if shared or eps == 0:  # neither of which torch.nn.functional.batch_norm takes
         return norm_act(
             x, weight, bias, running_mean, running_var, act=act, slope=slope, training=training, momentum=momentum,
             eps=eps, instance=instance, splits=splits, process_group=process_group,

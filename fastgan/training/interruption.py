@@ -1,4 +1,4 @@
-"""Ctrl-C, held back until a step is done."""
+"""Ctrl-C and SIGTERM, held back until a step is done."""
 
 from __future__ import annotations
 
@@ -9,22 +9,34 @@ from contextlib import contextmanager
 from typing import Any
 
 
+class Interruption:
+    """`signal`: the one that asked to stop, None so far."""
+
+    signal: int | None = None
+
+
 @contextmanager
-def interruption() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event instead of raising; a second one acts as before. Elsewhere than in the main thread, or
-    where the process ignores the signal, nothing changes."""
-    asked = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before in (signal.SIG_IGN, None):
+def interruption() -> Iterator[Interruption]:
+    """Ctrl-C (SIGINT) and SIGTERM, which schedulers send before they kill, are noted instead of acting; a second one
+    acts as before. Elsewhere than in the main thread, or where the process ignores a signal, nothing changes."""
+    asked = Interruption()
+    if threading.current_thread() is not threading.main_thread():
         yield asked
         return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: before for number, before in handlers.items() if before not in (signal.SIG_IGN, None)}
+
+    def restore() -> None:
+        for number, before in handlers.items():
+            signal.signal(number, before)
 
     def ask(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGINT, before)
-        asked.set()
+        restore()
+        asked.signal = number
 
-    signal.signal(signal.SIGINT, ask)
+    for number in handlers:
+        signal.signal(number, ask)
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -80,12 +81,20 @@ def picture(images: Tensor, columns: int | None = None) -> Tensor:
 def _forget_after(step: int, metrics: Path) -> None:
     if not metrics.exists():
         return
-    lines = metrics.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    lines = metrics.read_text(errors="replace").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and _step(line) <= step]
     if kept != lines:
         temporary = metrics.with_name(f".{metrics.name}.tmp")
         temporary.write_text("".join(kept))
         os.replace(temporary, metrics)
+
+
+def _step(line: str) -> float:
+    """Of a line of metrics.jsonl; infinity for one that a kill or a loss of power left unreadable."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _tensorboard(run: Run, step: int) -> Any:

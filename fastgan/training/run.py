@@ -21,9 +21,21 @@ import torch
 from fastgan.systems import System, create
 from fastgan.training import checkpoint
 
+_RECORD: tuple[tuple[tuple[str, ...], type, str], ...] = (
+    (("system", "name"), str, "text"),
+    (("system", "config"), dict, "an object"),
+    (("data", "name"), str, "text"),
+    (("data", "resolution"), int, "a whole number"),
+    (("data", "channels"), int, "a whole number"),
+    (("settings",), dict, "an object"),
+    (("steps",), int, "a whole number"),
+)
+
 
 class Run:
     def __init__(self, out: str | os.PathLike[str]) -> None:
+        if not os.fspath(out):
+            raise ValueError("the directory of the run has no name: give one, such as runs/digits")
         self.path = Path(out)
         self.record = self.path / "run.json"
         self.checkpoint = self.path / "checkpoint.pt"
@@ -50,16 +62,34 @@ class Run:
 
     def read(self) -> dict[str, Any]:
         """What run.json says. FileNotFoundError where there is no run, ValueError if it cannot be read."""
+        saved = self.checkpoint.exists() or checkpoint.previous(self.checkpoint).exists()
         if not self.record.exists():
+            if saved:
+                raise FileNotFoundError(f"{self.record}, which describes the checkpoint beside it, is missing")
             raise FileNotFoundError(f"{self.path} holds no run (there is no {self.record})")
-        if not self.checkpoint.exists() and not checkpoint.previous(self.checkpoint).exists():
+        if not saved:
             raise FileNotFoundError(f"the run in {self.path} stopped before its first checkpoint; start it again")
         try:
             record = json.loads(self.record.read_text())
-            _ = record["system"]["name"], record["system"]["config"], record["data"], record["settings"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{self.record} is damaged ({type(error).__name__}: {error})") from error
+        except ValueError as error:
+            raise ValueError(f"{self.record} is damaged: {error}") from error
+        for keys, kind, what in _RECORD:
+            value = record
+            for key in keys:
+                value = value.get(key) if isinstance(value, dict) else None
+            if not isinstance(value, kind):
+                raise ValueError(f"{self.record} is damaged: {'.'.join(keys)} must be {what}, not {value!r}")
         return record
+
+    def restore(self, system: System, state: dict[str, Any]) -> None:
+        """Give the system the weights of the checkpoint. ValueError if they are not of the system in run.json."""
+        try:
+            system.load_state_dict(state)
+        except RuntimeError as error:
+            raise ValueError(
+                f"the networks in {self.checkpoint} are not those that {self.record} describes; was one of them edited "
+                "or copied from another run?"
+            ) from error
 
     def write(self, record: dict[str, Any]) -> None:
         text = json.dumps({**record, "versions": versions()}, indent=2)
@@ -84,9 +114,8 @@ def load(out: str | os.PathLike[str], *, averaged: bool = True, device: str = "a
     record = run.read()
     system = create(record["system"]["name"], **record["system"]["config"])
     state = checkpoint.load(run.checkpoint)
-    system.load_state_dict(state["system"])
-    if averaged and state["ema"] is not None:
-        system.load_state_dict({**state["system"], **state["ema"]["averages"]})
+    averages = state["ema"]["averages"] if averaged and state["ema"] is not None else {}
+    run.restore(system, {**state["system"], **averages})
     return system.to(choose_device(device)).eval()
 
 

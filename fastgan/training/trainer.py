@@ -6,12 +6,14 @@ import dataclasses
 import logging
 import math
 import os
+import signal
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fastgan import backend
 from fastgan import data as datasets
 from fastgan.data import Batches, ImageData
 from fastgan.systems import System, create
@@ -45,6 +47,8 @@ class Settings:
             for name in names:
                 if getattr(self, name) < least:
                     raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must lie in 0..2**63 - 1, not {self.seed}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must lie in [0, 1), not {self.ema}")
 
@@ -112,6 +116,7 @@ class Trainer:
     def _prepare(self, system: System, data: Any, run: Run, settings: Settings, device: str) -> None:
         if not isinstance(system, System):
             raise TypeError(f"system must be a fastgan System, as create('dcgan') makes, not {type(system).__name__}")
+        backend.wanted()  # a mistake in FASTGAN_BACKEND shows here, before anything is written
         if isinstance(data, str):
             channels, height, _ = system.image_shape
             data = datasets.load(data, height, channels)
@@ -146,8 +151,11 @@ class Trainer:
         """Train until `steps` steps are done, counted from the beginning of the run.
 
         Ctrl-C finishes the running step, saves a checkpoint and raises KeyboardInterrupt; a second one stops at once.
+        SIGTERM does the same and raises SystemExit(143).
         FloatingPointError if a logged value is no longer finite; the last checkpoint is from before.
         """
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, not {steps}")
         if steps < self.step:
             raise ValueError(f"the run in {self.run.path} has done {self.step} steps; steps must be more, not {steps}")
         self.steps = steps
@@ -158,7 +166,7 @@ class Trainer:
             self._set_random(self._random)
             if self._saved < 0:
                 self._save()
-            while self.step < steps and not asked.is_set():
+            while self.step < steps and asked.signal is None:
                 self._advance()
                 report.advance()
                 if self._due(every.log_every):
@@ -173,6 +181,8 @@ class Trainer:
             self._random = self._random_state()
         if self.step < steps:
             log.warning("stopped at step %d; to go on: fastgan train --resume %s", self.step, self.run.path)
+            if asked.signal == signal.SIGTERM:
+                raise SystemExit(128 + signal.SIGTERM)
             raise KeyboardInterrupt
 
     def preview(self) -> Tensor:
@@ -196,7 +206,7 @@ class Trainer:
         self._saved = self.step
 
     def _restore(self, state: dict[str, Any]) -> None:
-        self.system.load_state_dict(state["system"])
+        self.run.restore(self.system, state["system"])
         if self.ema:
             self.ema.load_state_dict(state["ema"])
         for phase in self.train_step.phases:

@@ -93,6 +93,9 @@ class TestTrain:
             (["dcgan", "--set", "slope"], "--set takes KEY=VALUE"),
             (["dcgan", "--set", "slope=steep"], "slope must be a number, not 'steep'"),
             (["dcgan", "--batch-size", "5000"], "5000"),
+            (["dcgan", "--steps", "0"], "--steps must be at least 1, not 0"),
+            (["dcgan", "--seed", str(2**63)], "--seed must lie in"),
+            (["dcgan", "--width", "9999999999"], "not enough memory"),
             (["dcgan", "--precision", "half"], "precision must be one of auto, float32, bfloat16"),
             (["dcgan", "--device", "cuda:99"], "no device 'cuda:99'"),
         ],
@@ -113,6 +116,11 @@ class TestTrain:
     def test_resume_without_a_run(self, tmp_path, capsys):
         assert "holds no run" in error(capsys, "train", "--resume", tmp_path)
 
+    def test_unknown_option(self, capsys):
+        with pytest.raises(SystemExit, match="2"):
+            main(["train", "dcgan", "--bacth-size", "3"])
+        assert capsys.readouterr().err.endswith("fastgan train: error: no option --bacth-size 3; --help lists them\n")
+
     def test_debug_shows_the_traceback(self, monkeypatch):
         monkeypatch.setenv("FASTGAN_DEBUG", "1")
         with pytest.raises(ValueError, match="dcgam"):
@@ -122,7 +130,7 @@ class TestTrain:
 class TestKilled:
     """Real processes, really killed, end in the same bits as one that was left alone."""
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
     def test_resumes_to_the_same_bits(self, tmp_path, number):
         out, straight = tmp_path / "killed", tmp_path / "straight"
         arguments = ["train", "dcgan", *TINY, *EVERY, "--out"]
@@ -137,8 +145,8 @@ class TestKilled:
         process.send_signal(number)
         stderr = process.communicate(timeout=60)[1]
         stopped = checkpoint.load(out / "checkpoint.pt")["step"]
-        if number == signal.SIGINT:
-            assert process.returncode == 130
+        if number != signal.SIGKILL:
+            assert process.returncode == 128 + number
             assert "Traceback" not in stderr
             assert f"stopped at step {stopped}; to go on: fastgan train --resume {out}\n" in stderr
         steps = str(stopped + 3)

@@ -105,6 +105,13 @@ def test_convolution_blocks(norm) -> None:
         torch.testing.assert_close(fused(x), expected(x), rtol=1e-4, atol=1e-5)
 
 
+def test_a_negative_slope_still_has_its_gradient() -> None:
+    """The one leaky_relu that cannot be done in place."""
+    block = fnn.ConvNormAct2d(3, 5, 3, norm=None, act="leaky_relu", slope=-0.5)
+    block(torch.randn(2, 3, 6, 6)).sum().backward()
+    assert block.conv.weight.grad is not None
+
+
 def test_says_what_it_is() -> None:
     text = repr(fnn.ConvNormAct2d(3, 8, 4, act="leaky_relu", slope=0.2))
     assert "act=leaky_relu, slope=0.2" in text

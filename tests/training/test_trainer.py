@@ -96,7 +96,7 @@ class TestResume:
     def test_a_line_cut_off_by_the_kill(self, start, pictures, straight, tmp_path):
         start().fit(6)
         with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
-            file.write('{"step": 8, "discriminator/lo')
+            file.write('lost\n{"step": 8, "discriminator/lo')
         Trainer.resume(tmp_path / "run", data=pictures, device="cpu").fit(10)
         self.check(straight, tmp_path / "run")
 
@@ -254,6 +254,7 @@ class TestSaysWhatIsWrong:
             ({"batch_size": 0}, ValueError, "batch_size must be at least 1, not 0"),
             ({"log_every": 0}, ValueError, "log_every must be at least 1"),
             ({"ema": 1.0}, ValueError, r"ema must lie in \[0, 1\), not 1.0"),
+            ({"seed": 2**63}, ValueError, "seed must lie in"),
             ({"precision": "fp8"}, ValueError, "precision must be one of"),
             ({"batchsize": 8}, ValueError, r"no option 'batchsize' \(did you mean batch_size\?\)"),
             ({"seed": "1"}, TypeError, "seed must be a whole number"),
@@ -273,6 +274,10 @@ class TestSaysWhatIsWrong:
             Trainer(tiny(), pictures, out=tmp_path / "run", device="gpu")
         with pytest.raises(ValueError, match="no device 'cuda:99'"):
             Trainer(tiny(), pictures, out=tmp_path / "run", device="cuda:99")
+
+    def test_out_has_no_name(self, tiny, pictures):
+        with pytest.raises(ValueError, match="directory of the run has no name"):
+            Trainer(tiny(), pictures, out="")
 
     def test_out_is_a_file(self, start, tmp_path):
         (tmp_path / "run").write_text("mine")
@@ -314,6 +319,28 @@ class TestSaysWhatIsWrong:
         with pytest.raises(ValueError, match=r"run\.json is damaged"):
             Trainer.resume(tmp_path / "run", data=pictures)
 
+    @pytest.mark.parametrize(
+        ("damage", "message"),
+        [
+            ({"system": 1}, r"run\.json is damaged: system\.name must be text, not None"),
+            ({"data": {}}, r"run\.json is damaged: data\.name must be text"),
+            ({"steps": "x"}, r"run\.json is damaged: steps must be a whole number, not 'x'"),
+            ({"system": {"name": "dcgan", "config": {"width": 4}}}, r"networks in .* not those that .*run\.json"),
+        ],
+    )
+    def test_resume_with_an_edited_record(self, start, tmp_path, damage, message):
+        start().fit(1)
+        record = tmp_path / "run" / "run.json"
+        record.write_text(json.dumps({**json.loads(record.read_text()), **damage}))
+        with pytest.raises(ValueError, match=message):
+            load(tmp_path / "run")
+
+    def test_resume_without_the_record(self, start, tmp_path):
+        start().fit(1)
+        (tmp_path / "run" / "run.json").unlink()
+        with pytest.raises(FileNotFoundError, match=r"run\.json, which describes the checkpoint beside it, is missing"):
+            Trainer.resume(tmp_path / "run")
+
     def test_resume_on_other_data(self, start, pictures, tmp_path):
         start().fit(1)
         with pytest.raises(ValueError, match="'noise', which has no loader"):
@@ -324,6 +351,8 @@ class TestSaysWhatIsWrong:
 
     def test_fewer_steps_than_done(self, start, tmp_path):
         trainer = start()
+        with pytest.raises(ValueError, match="steps must be at least 1, not 0"):
+            trainer.fit(0)
         trainer.fit(3)
         with pytest.raises(ValueError, match="has done 3 steps; steps must be more, not 2"):
             trainer.fit(2)

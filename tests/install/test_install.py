@@ -1,0 +1,163 @@
+"""Every way to install the package, each in a fresh environment.
+
+`make test` itself has used the editable install without build isolation; here are the others. An environment gets torch
+by links to the one at hand instead of a download.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = Path(sysconfig.get_path("platlib"))
+RUN = """
+import torch, fastgan
+from fastgan import backend, ops
+x = torch.randn(4, 3, 5, 5, requires_grad=True)
+y = ops.norm_act(x, act="leaky_relu")
+y.sum().backward()
+torch.testing.assert_close(y, torch.nn.functional.leaky_relu(
+    torch.nn.functional.batch_norm(x, None, None, None, None, True), 0.2))
+assert "site-packages" in fastgan.__file__, fastgan.__file__
+print(backend.choose("norm_act", "cpu"), backend.build_config().get("cpu_capability"))
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """The sources as git would hand them out, without what was built in this tree."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout: the sources cannot be told from what was built")
+    target = tmp_path / "source"
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    return target
+
+
+def environment(folder: Path, *, torch: bool = True) -> Path:
+    """A new environment with pip and, by links, torch and what it imports. Returns its python."""
+    venv.create(folder, with_pip=True)
+    python = folder / "bin/python"
+    site = Path(subprocess.check_output(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('platlib'))"], text=True
+    ).strip())  # fmt: skip
+    for bundled in [*site.glob("setuptools*"), *site.glob("_distutils_hack")]:  # older than what is asked for
+        shutil.rmtree(bundled)
+    for entry in SITE.iterdir() if torch else ():
+        if not entry.name.startswith(("pip", "fastgan", "__editable__")) and not (site / entry.name).exists():
+            (site / entry.name).symlink_to(entry)
+    return python
+
+
+def install(python: Path, *what: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [python, "-m", "pip", "install", "--disable-pip-version-check", "-v", "--no-deps", *what]
+    return subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True)
+
+
+def run(python: Path, code: str = RUN) -> str:
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_sdist_to_wheel_to_a_working_extension(source: Path, tmp_path: Path) -> None:
+    """sdist -> wheel under build isolation, beside an installed torch -> compiled ops in a fresh environment."""
+    built = subprocess.run(
+        [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path, source],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stdout + built.stderr
+    (sdist,) = tmp_path.glob("fastgan-*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = archive.getnames()
+    for needed in ("CMakeLists.txt", "csrc/schema.cpp", "csrc/cpu/norm_act_kernel.cpp", "csrc/include/activation.h",
+                   "fastgan/data/assets/emoji.json", "LICENSE"):  # fmt: skip
+        assert any(name.endswith(f"/{needed}") for name in names), f"{needed} is not in the sdist"
+    python = environment(tmp_path / "environment")
+    wheel = subprocess.run(
+        [python, "-m", "pip", "wheel", "--disable-pip-version-check", "--no-deps", "-w", tmp_path, sdist],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert wheel.returncode == 0, wheel.stdout + wheel.stderr
+    (file,) = tmp_path.glob("fastgan-*.whl")
+    inside = zipfile.ZipFile(file).namelist()
+    assert "fastgan/libfastgan_cpu.so" in inside
+    assert "fastgan/py.typed" in inside
+    assert not any(name.startswith(("tests/", "benchmarks/", "csrc/")) for name in inside)
+    done = install(python, str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert run(python).split()[0] == "native"
+
+
+def without_compilers(folder: Path) -> str:
+    """A PATH with everything of this machine's but compilers."""
+    folder.mkdir()
+    for part in os.environ["PATH"].split(os.pathsep):
+        for program in Path(part).glob("*") if Path(part).is_dir() else ():
+            words = ("c++", "g++", "gcc", "clang", "cc", "x86_64", "nvcc", "icpx")
+            if not program.name.startswith(words) and not (folder / program.name).exists():
+                (folder / program.name).symlink_to(program)
+    return str(folder)
+
+
+def test_no_compiler(source: Path, tmp_path: Path) -> None:
+    python = environment(tmp_path / "environment")
+    path = without_compilers(tmp_path / "path")
+    done = install(python, "--no-build-isolation", str(source), PATH=path, CXX="", CC="")
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "fastgan: installing without compiled" in line]
+    assert len(said) == 1
+    assert "everything runs on plain PyTorch: no C++ compiler" in said[0]
+    assert run(python).split() == ["torch", "None"]
+    refused = install(python, "--no-build-isolation", str(source), PATH=path, CXX="", CC="", FASTGAN_BUILD_CPU="1")
+    assert refused.returncode != 0
+    assert "the compiled ops could not be built: no C++ compiler" in refused.stdout + refused.stderr
+
+
+def test_a_compiler_that_fails(source: Path, tmp_path: Path) -> None:
+    python = environment(tmp_path / "environment")
+    done = install(python, "--no-build-isolation", str(source), CXX="/bin/false")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "fastgan: installing without compiled ops" in done.stdout + done.stderr
+    assert run(python).split() == ["torch", "None"]
+
+
+def test_no_torch_at_build_time(source: Path, tmp_path: Path) -> None:
+    python = environment(tmp_path / "environment", torch=False)
+    done = install(python, str(source))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "no installed torch was found (install torch first" in done.stdout + done.stderr
+    assert run(python, "import fastgan; print(fastgan.__version__)").strip()
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"FASTGAN_BUILD_CUDA": "yes"}, "FASTGAN_BUILD_CUDA='yes'; accepted: 0, 1, auto"),
+        ({"FASTGAN_BUILD_CUDA": "1"}, "has no CUDA ops yet"),
+        ({"FASTGAN_BUILD_CPU": "1", "FASTGAN_TORCH_DIR": "/nowhere"}, "no installed torch was found"),
+    ],
+)
+def test_what_is_asked_for_and_cannot_be_is_an_error(source: Path, variables: dict[str, str], message: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "setup.py", "build_ext"], cwd=source, env={**os.environ, **variables},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert message in done.stderr
