@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import pytest
 
-from fastgan.bench import ops
+from fastgan.bench import norm_act
 
-CASES = list(ops.cases())
+CASES = list(norm_act.cases())
 
 
 @pytest.mark.parametrize("variant", ["batch_norm + leaky_relu_", "fastgan"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_forward_backward(benchmark, case: ops.NormActCase, variant: str) -> None:
+def test_forward_backward(benchmark, case: norm_act.NormActCase, variant: str) -> None:
     benchmark.group = str(case)
     benchmark.extra_info.update(case.facts)
     benchmark(case.variants()[variant])  # checked against float64 first

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import fastgan
 from fastgan import backend
@@ -63,6 +64,16 @@ def interleaved(
             else:
                 times[name].append(seconds)
     return times
+
+
+def check_accuracy(
+    case: str, ours: Sequence[Tensor], theirs: Sequence[Tensor], exact: Sequence[Tensor], names: Sequence[str]
+) -> None:
+    """WrongResult where ours is off by more than twice PyTorch's own error against float64, and one ulp."""
+    for name, o, t, e in zip(names, ours, theirs, exact):
+        error, allowed = (o.double() - e).abs().max(), 2 * (t.double() - e).abs().max()
+        if not error <= allowed + torch.finfo(o.dtype).eps * e.abs().max():
+            raise WrongResult(f"{case}: {name} is off by {error:.2e}, PyTorch itself by {allowed / 2:.2e}")
 
 
 def rows(case: str, times: dict[str, list[float]], facts: dict[str, Any], images: int = 0) -> list[Row]:

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from fastgan.bench import ops, peers, step, timing
+from fastgan.bench import norm_act, peers, step, timing
 
 
 def test_interleaved_takes_turns() -> None:
@@ -47,15 +47,15 @@ def test_step_check_accepts_the_truth_and_refuses_a_lie(monkeypatch) -> None:
 
 
 def test_op_check_refuses_a_wrong_kernel(monkeypatch) -> None:
-    case = ops.NormActCase((4, 8, 4, 4), torch.float32, torch.channels_last)
+    case = norm_act.NormActCase((4, 8, 4, 4), torch.float32, torch.channels_last)
     case.variants()
-    right = ops.ops.norm_act
-    monkeypatch.setattr(ops.ops, "norm_act", lambda *a, **k: right(*a, **{**k, "slope": 0.21}))
+    right = norm_act.ops.norm_act
+    monkeypatch.setattr(norm_act.ops, "norm_act", lambda *a, **k: right(*a, **{**k, "slope": 0.21}))
     with pytest.raises(timing.WrongResult, match="y is off by"):
         case.variants()
 
 
 @pytest.mark.parametrize("instance", [False, True])
 def test_cases_run(instance: bool) -> None:
-    case = ops.NormActCase((2, 4, 3, 3), torch.bfloat16, torch.contiguous_format, instance)
+    case = norm_act.NormActCase((2, 4, 3, 3), torch.bfloat16, torch.contiguous_format, instance)
     assert [len(call()) for call in case.variants().values()] == [4, 4]
