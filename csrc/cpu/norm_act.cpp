@@ -12,8 +12,6 @@
 namespace fastgan {
 namespace {
 
-using OptionalTensor = std::optional<Tensor>;
-
 const NormActKernels& kernels(const Tensor& x) {
   static const NormActKernels* const table = [] {
 #if defined(__x86_64__)
@@ -25,47 +23,6 @@ const NormActKernels& kernels(const Tensor& x) {
   return table[int(storage_of(x))];
 }
 
-NormShape shape_of(const Tensor& x, int64_t groups) {
-  const auto sizes = x.sizes();
-  STD_TORCH_CHECK(x.dim() >= 2 && x.is_cpu() && x.numel() > 0, "fastgan: norm_act needs a filled CPU tensor (N, C, *)");
-  STD_TORCH_CHECK(groups > 0 && sizes[0] % groups == 0, "fastgan: the groups must divide the batch");
-  NormShape s{groups, sizes[0] / groups, sizes[1], x.numel() / (sizes[0] * sizes[1]), false};
-  const bool contiguous = x.is_contiguous();
-  // With one element a channel the two layouts are the same memory, and rows of channels are the faster view of it.
-  s.channels_last = contiguous ? s.space == 1 : true;
-  STD_TORCH_CHECK(contiguous || is_channels_last(x), "fastgan: norm_act needs a contiguous or channels_last tensor");
-  return s;
-}
-
-// All of one dtype: float32, or that of x; for float64 only float64.
-void check_parameters(const Tensor& x, std::initializer_list<const OptionalTensor*> parameters) {
-  const Tensor* first = nullptr;
-  for (const OptionalTensor* p : parameters) {
-    if (!*p) continue;
-    STD_TORCH_CHECK((*p)->dim() == 1, "fastgan: parameters must be vectors");
-    const ScalarType type = (*p)->scalar_type();
-    STD_TORCH_CHECK(type == x.scalar_type() || (type == ScalarType::Float && x.scalar_type() != ScalarType::Double),
-                    "fastgan: parameters must be float32 or have the dtype of x");
-    STD_TORCH_CHECK(first == nullptr || first->scalar_type() == type, "fastgan: parameters must share one dtype");
-    first = &**p;
-  }
-}
-
-void check_same_layout(const Tensor& grad_y, const Tensor& x) {
-  bool same = grad_y.dim() == x.dim() && grad_y.scalar_type() == x.scalar_type() && grad_y.is_cpu();
-  for (int64_t d = 0; same && d < x.dim(); ++d) same = grad_y.size(d) == x.size(d);
-  same = same && (x.is_contiguous() ? grad_y.is_contiguous() : is_channels_last(grad_y));
-  STD_TORCH_CHECK(same, "fastgan: the gradient must have the shape, dtype and layout of the input");
-}
-
-bool is_double(const Tensor& x) { return x.scalar_type() == ScalarType::Double; }
-
-// Runs body(S()) with S the compute type of x: double for float64, else float.
-template <class Body>
-auto with_compute_type(const Tensor& x, const Body& body) {
-  return is_double(x) ? body(double()) : body(float());
-}
-
 // A NormAct and the memory that its pointers need.
 template <class S>
 struct Arguments {
@@ -75,7 +32,7 @@ struct Arguments {
   const S *mean, *rstd;
   S *scale, *grad_offset, *grad_inclined;
 
-  Arguments(const NormShape& shape, const Tensor& x, const Tensor& statistics, const OptionalTensor& weight,
+  Arguments(const Shape& shape, const Tensor& x, const Tensor& statistics, const OptionalTensor& weight,
             const OptionalTensor& bias, const OptionalTensor& slope, int64_t act, double alpha)
       : channels(shape.channels), count(shape.groups * shape.channels), memory(3 * channels + 3 * count) {
     STD_TORCH_CHECK(statistics.numel() == 2 * count && statistics.is_contiguous() &&
@@ -122,13 +79,13 @@ void fill_statistics(const Tensor& statistics, const double* mean, const double*
   }
 }
 
-void check_running(const Tensor& running, const NormShape& shape) {
+void check_running(const Tensor& running, const Shape& shape) {
   STD_TORCH_CHECK(running.numel() == shape.channels && (running.strides()[0] != 0 || shape.channels == 1),
                   "fastgan: running statistics must have one value a channel, each in memory of its own");
 }
 
 // One update for each group, in their order.
-void update_running(const Tensor& running, const double* values, const NormShape& shape, double momentum) {
+void update_running(const Tensor& running, const double* values, const Shape& shape, double momentum) {
   const int64_t step = running.strides()[0];
   with_elements(running, [&](auto* r) {
     using R = std::remove_reference_t<decltype(*r)>;
@@ -144,7 +101,7 @@ std::tuple<Tensor, Tensor> norm_act(const Tensor& x, const OptionalTensor& weigh
                                     const OptionalTensor& running_var, int64_t groups, double momentum, double eps,
                                     int64_t act, double alpha) {
   const bool training = groups > 0;
-  const NormShape shape = shape_of(x, training ? groups : 1);
+  const Shape shape = shape_of(x, training ? groups : 1);
   const int64_t count = shape.groups * shape.channels;
   const double values = double(shape.batch * shape.space);
   check_parameters(x, {&weight, &bias, &running_mean, &running_var});
@@ -181,7 +138,7 @@ std::tuple<Tensor, Tensor> norm_act(const Tensor& x, const OptionalTensor& weigh
 }
 
 Tensor norm_act_moments(const Tensor& x, int64_t groups) {
-  const NormShape shape = shape_of(x, groups);
+  const Shape shape = shape_of(x, groups);
   Tensor moments = output({2, shape.groups, shape.channels}, true);
   double* const mean = static_cast<double*>(moments.data_ptr());
   kernels(x).statistics(shape, x.data_ptr(), mean, mean + shape.groups * shape.channels, parallel);
@@ -190,7 +147,7 @@ Tensor norm_act_moments(const Tensor& x, int64_t groups) {
 
 Tensor norm_act_apply(const Tensor& x, const Tensor& statistics, const OptionalTensor& weight,
                       const OptionalTensor& bias, const OptionalTensor& slope, int64_t act, double alpha) {
-  const NormShape shape = shape_of(x, statistics.size(1));
+  const Shape shape = shape_of(x, statistics.size(1));
   Tensor y = output_like(x);
   with_compute_type(x, [&](auto s) {
     Arguments<decltype(s)> a(shape, x, statistics, weight, bias, slope, act, alpha);
@@ -201,7 +158,7 @@ Tensor norm_act_apply(const Tensor& x, const Tensor& statistics, const OptionalT
 }
 
 // The sum over the groups of one row of sums, as the gradient of a parameter; empty where there is no parameter.
-Tensor parameter_gradient(const OptionalTensor& parameter, const double* sums, const NormShape& shape) {
+Tensor parameter_gradient(const OptionalTensor& parameter, const double* sums, const Shape& shape) {
   if (!parameter) return output({0}, false);
   Tensor grad = output_like(*parameter);
   with_elements(grad, [&](auto* out) {
@@ -218,7 +175,7 @@ Tensor parameter_gradient(const OptionalTensor& parameter, const double* sums, c
 std::tuple<Tensor, Tensor, Tensor> norm_act_backward(const Tensor& grad_y, const Tensor& x, const Tensor& statistics,
                                                      const OptionalTensor& weight, const OptionalTensor& bias,
                                                      bool training, int64_t act, double alpha) {
-  const NormShape shape = shape_of(x, statistics.size(1));
+  const Shape shape = shape_of(x, statistics.size(1));
   check_same_layout(grad_y, x);
   Tensor grad_x = output_like(x);
   const int64_t count = shape.groups * shape.channels;
@@ -241,7 +198,7 @@ std::tuple<Tensor, Tensor, Tensor> norm_act_backward(const Tensor& grad_y, const
 Tensor norm_act_backward_sums(const Tensor& grad_y, const Tensor& x, const Tensor& statistics,
                               const OptionalTensor& weight, const OptionalTensor& bias, const OptionalTensor& slope,
                               int64_t act, double alpha) {
-  const NormShape shape = shape_of(x, statistics.size(1));
+  const Shape shape = shape_of(x, statistics.size(1));
   check_same_layout(grad_y, x);
   Tensor sums = output({3, shape.groups, shape.channels}, true);
   with_compute_type(x, [&](auto s) {
@@ -255,7 +212,7 @@ Tensor norm_act_backward_sums(const Tensor& grad_y, const Tensor& x, const Tenso
 Tensor norm_act_backward_apply(const Tensor& grad_y, const Tensor& x, const Tensor& statistics,
                                const OptionalTensor& weight, const OptionalTensor& bias, const OptionalTensor& slope,
                                const Tensor& means, int64_t act, double alpha) {
-  const NormShape shape = shape_of(x, statistics.size(1));
+  const Shape shape = shape_of(x, statistics.size(1));
   check_same_layout(grad_y, x);
   STD_TORCH_CHECK(means.numel() == 3 * shape.groups * shape.channels && means.is_contiguous() && is_double(means),
                   "fastgan: means must be float64 [3, groups, channels]");

@@ -1,26 +1,13 @@
 // The kernels of norm_act as plain functions, one table for each instruction set. Free of torch headers: see vec.h.
 #pragma once
 
-#include <stdint.h>
+#include "kernel.h"
 
 namespace fastgan {
 
-enum class Storage : int { float32, float64, bfloat16, float16 };
-
-// A dense tensor as `groups` equal consecutive parts, each of `batch` samples, `channels` and `space` elements.
-// A channel has `batch * space` values in a group.
-struct NormShape {
-  int64_t groups, batch, channels, space;
-  bool channels_last;
-};
-
-// Runs body(begin, end, context) over a partition of [0, tasks): on the threads of torch, or inline for small work.
-using ParallelBody = void (*)(int64_t begin, int64_t end, void* context);
-using Parallel = void (*)(int64_t tasks, int64_t elements, ParallelBody, void* context);
-
 // Parameters are in the compute type: double for float64 storage, else float.
 struct NormAct {
-  NormShape shape;
+  Shape shape;
   int act;
   const void* x;
   const void* grad_y;                       // backward only; laid out as x
@@ -32,7 +19,7 @@ struct NormAct {
 
 struct NormActKernels {
   // Mean and biased variance over each channel of each group, [G, C] each.
-  void (*statistics)(const NormShape&, const void* x, double* mean, double* var, Parallel);
+  void (*statistics)(const Shape&, const void* x, double* mean, double* var, Parallel);
   void (*forward)(const NormAct&, Parallel);
   // sums [3, G, C]: of g, of g (x - mean), and, for prelu, of grad_y z where z <= 0.
   void (*backward_sums)(const NormAct&, double* sums, Parallel);

@@ -1,131 +1,15 @@
-// Compiled once for every instruction set; see vec.h for what that forbids here.
+// Compiled once for every instruction set; see vec.h for what that forbids here, and plan.h for the order of sums.
 //
-// Every result is independent of the number of threads: work is cut into tasks by shape alone, each task sums in a
-// fixed order, and the tasks' sums are merged in a fixed order.
-//
-// A sum runs in float over a short stretch (kStretch vectors) and then joins a double, so that the error does not
-// grow with the tensor. Variances are taken about a pivot, a mean of a few values of the task, and merged with the
-// formula of Chan, Golub and LeVeque (1979): a large mean costs no accuracy.
+// Variances are taken about a pivot, a mean of a few values of the task, and merged with the formula of Chan, Golub
+// and LeVeque (1979): a large mean costs no accuracy.
 #include "norm_act.h"
 
-#include <stdlib.h>
-
-#include "vec.h"
+#include "plan.h"
 
 namespace fastgan::FASTGAN_ISA {
 namespace {
 
-constexpr int kStretch = 16;
 constexpr int kPivotValues = 16;
-constexpr int kColumns = kVectorBytes == 64 ? 4 : 2;  // vectors of channels at once; their parameters stay in registers
-constexpr int kBlock = 8;                             // channels of a contiguous task
-constexpr int64_t kTaskElements = 16384;
-constexpr int64_t kMostChunks = 64;
-
-int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-
-// How a tensor is cut. Channels last: a task is a stretch of rows (all channels of one position). Contiguous: a task
-// is a stretch of samples and a block of channels.
-struct Plan {
-  NormShape shape;
-  int64_t units;  // rows or samples of a group
-  int64_t chunks, blocks;
-
-  explicit Plan(const NormShape& s) : shape(s) {
-    const int64_t unit = s.channels_last ? s.channels : s.space * smaller(s.channels, kBlock);
-    units = s.channels_last ? s.batch * s.space : s.batch;
-    blocks = s.channels_last ? 1 : (s.channels + kBlock - 1) / kBlock;
-    const int64_t enough = s.channels_last ? units / kStretch : units;
-    chunks = larger(1, smaller(smaller(units * unit / kTaskElements, enough), kMostChunks));
-  }
-
-  int64_t tasks() const { return shape.groups * chunks * blocks; }
-  int64_t elements() const { return shape.groups * shape.batch * shape.channels * shape.space; }
-};
-
-struct Task {
-  int64_t group, chunk;       // of its group
-  int64_t unit, units;        // first row or sample within the tensor, and how many
-  int64_t channel, channels;  // first channel and how many
-  int64_t values(const NormShape& s) const { return s.channels_last ? units : units * s.space; }
-
-  Task(const Plan& plan, int64_t index) {
-    const int64_t block = index % plan.blocks;
-    chunk = index / plan.blocks % plan.chunks;
-    group = index / plan.blocks / plan.chunks;
-    const int64_t begin = plan.units * chunk / plan.chunks, end = plan.units * (chunk + 1) / plan.chunks;
-    unit = group * plan.units + begin;
-    units = end - begin;
-    channel = plan.shape.channels_last ? 0 : block * kBlock;
-    channels = plan.shape.channels_last ? plan.shape.channels : smaller(kBlock, plan.shape.channels - channel);
-  }
-};
-
-template <class Body>
-void run(Parallel parallel, const Plan& plan, bool backwards, const Body& body) {
-  struct Context {
-    const Plan& plan;
-    const Body& body;
-    bool backwards;
-  } context{plan, body, backwards};
-  parallel(
-      plan.tasks(), plan.elements(),
-      [](int64_t begin, int64_t end, void* opaque) {
-        const Context& c = *static_cast<Context*>(opaque);
-        // The second pass over a tensor starts where the first one ended: that part is still in the cache.
-        for (int64_t i = begin; i < end; ++i) c.body(Task(c.plan, c.backwards ? end - 1 - (i - begin) : i));
-      },
-      &context);
-}
-
-struct Scratch {
-  double* data;
-  explicit Scratch(int64_t count) : data(static_cast<double*>(calloc(count, sizeof(double)))) {
-    if (data == nullptr) abort();
-  }
-  ~Scratch() { free(data); }
-  Scratch(const Scratch&) = delete;
-};
-
-template <int N>
-struct Count {
-  static constexpr int value = N;
-};
-
-// Calls body(first channel, Count<vectors>, lanes) over all channels; lanes is short only for the last vector.
-template <class T, class Body>
-FASTGAN_INLINE void over_columns(int64_t channels, const Body& body) {
-  constexpr int lanes = kLanes<T>;
-  int64_t c = 0;
-  for (; c + kColumns * lanes <= channels; c += kColumns * lanes) body(c, Count<kColumns>(), lanes);
-  for (; c + lanes <= channels; c += lanes) body(c, Count<1>(), lanes);
-  if (c < channels) body(c, Count<1>(), int(channels - c));
-}
-
-// Calls body(first element, lanes) over a plane, for stretches of at most kStretch vectors, then flush().
-template <class T, class Body, class Flush>
-FASTGAN_INLINE void over_plane(int64_t space, const Body& body, const Flush& flush) {
-  constexpr int lanes = kLanes<T>;
-  for (int64_t begin = 0; begin < space; begin += kStretch * lanes) {
-    const int64_t end = smaller(space, begin + kStretch * lanes);
-    int64_t i = begin;
-    for (; i + lanes <= end; i += lanes) body(i, lanes);
-    if (i < end) body(i, int(end - i));
-    flush();
-  }
-}
-
-// Adds lanes of V to as many doubles.
-template <class V>
-FASTGAN_INLINE void accumulate(double* sums, V v, int lanes) {
-  constexpr int all = sizeof(V) / sizeof(v[0]);
-  if (lanes == all) {
-    for (int i = 0; i < all; ++i) sums[i] += v[i];
-  } else {
-    for (int i = 0; i < lanes; ++i) sums[i] += v[i];
-  }
-}
 
 template <class T>
 struct Kernels {
@@ -201,13 +85,7 @@ struct Kernels {
     }
   }
 
-  static double total_of(const double (&lanes)[L]) {
-    double total = 0;
-    for (int i = 0; i < L; ++i) total += lanes[i];
-    return total;
-  }
-
-  static void statistics(const NormShape& shape, const void* x, double* mean, double* var, Parallel parallel) {
+  static void statistics(const Shape& shape, const void* x, double* mean, double* var, Parallel parallel) {
     const Plan plan(shape);
     const int64_t channels = shape.channels, chunks = plan.chunks;
     Scratch scratch(3 * shape.groups * chunks * channels);
@@ -260,22 +138,6 @@ struct Kernels {
     return v;
   }
 
-  // Calls row(first channel, Count<vectors>, lanes, rows) or plane(channel, elements...) over a task.
-  template <class Rows, class Plane>
-  static void over_task(const NormShape& shape, const Task& task, const Rows& rows, const Plane& plane) {
-    if (shape.channels_last) {
-      for (int64_t begin = 0; begin < task.units; begin += kStretch) {
-        const int64_t first = task.unit + begin, end = first + smaller(kStretch, task.units - begin);
-        over_columns<T>(shape.channels,
-                        [&](int64_t c, auto columns, int lanes) { rows(c, columns, lanes, first, end); });
-      }
-    } else {
-      for (int64_t n = task.unit; n < task.unit + task.units; ++n)
-        for (int64_t c = task.channel; c < task.channel + task.channels; ++c)
-          plane(c, (n * shape.channels + c) * shape.space);
-    }
-  }
-
   // The parameters of K vectors of channels, or of one channel in every lane.
   template <int K>
   struct Parameters {
@@ -284,16 +146,11 @@ struct Kernels {
     Parameters(const NormAct& a, int64_t group, int64_t c, int lanes) {
       for (int k = 0; k < K; ++k) {
         const int64_t at = c + k * L;
-        mean[k] = of(a.mean, group * a.shape.channels + at, lanes);
-        scale[k] = of(a.scale, group * a.shape.channels + at, lanes);
-        bias[k] = of(a.bias, at, lanes);
-        slope[k] = of(a.slope, at, lanes);
+        mean[k] = parameter<T>(a.mean, group * a.shape.channels + at, lanes);
+        scale[k] = parameter<T>(a.scale, group * a.shape.channels + at, lanes);
+        bias[k] = parameter<T>(a.bias, at, lanes);
+        slope[k] = parameter<T>(a.slope, at, lanes);
       }
-    }
-    // lanes 0: one channel in every lane.
-    static V of(const void* p, int64_t at, int lanes) {
-      const S* const s = static_cast<const S*>(p) + at;
-      return lanes == 0 ? V{} + *s : load(s, lanes);
     }
   };
 
@@ -303,7 +160,7 @@ struct Kernels {
     const T* const x = static_cast<const T*>(a.x);
     T* const y = static_cast<T*>(a.out);
     run(parallel, Plan(a.shape), true, [&](const Task& task) {
-      over_task(
+      over_task<T>(
           a.shape, task,
           [&](int64_t c, auto columns, int lanes, int64_t row, int64_t end) {
             constexpr int K = columns.value;
@@ -351,7 +208,7 @@ struct Kernels {
     run(parallel, plan, false, [&](const Task& task) {
       double* const mine = scratch.data + (task.group * chunks + task.chunk) * 3 * channels;
       double lane_sums[kBlock][kSums][L] = {};  // contiguous only
-      over_task(
+      over_task<T>(
           a.shape, task,
           [&](int64_t c, auto columns, int lanes, int64_t row, int64_t end) {
             constexpr int K = columns.value;
@@ -405,15 +262,15 @@ struct Kernels {
     T* const grad_x = static_cast<T*>(a.out);
     run(parallel, Plan(a.shape), true, [&](const Task& task) {
       const int64_t group = task.group * channels;
-      over_task(
+      over_task<T>(
           a.shape, task,
           [&](int64_t c, auto columns, int lanes, int64_t row, int64_t end) {
             constexpr int K = columns.value;
             const Parameters<K> p(a, task.group, c, lanes);
             V offset[K], inclined[K];
             for (int k = 0; k < K; ++k) {
-              offset[k] = Parameters<K>::of(a.grad_offset, group + c + k * L, lanes);
-              inclined[k] = Parameters<K>::of(a.grad_inclined, group + c + k * L, lanes);
+              offset[k] = parameter<T>(a.grad_offset, group + c + k * L, lanes);
+              inclined[k] = parameter<T>(a.grad_inclined, group + c + k * L, lanes);
             }
             for (int64_t r = row; r < end; ++r)
               for (int k = 0; k < K; ++k) {
@@ -424,8 +281,8 @@ struct Kernels {
           },
           [&](int64_t c, int64_t plane) {
             const Parameters<1> p(a, task.group, c, 0);
-            const V offset = Parameters<1>::of(a.grad_offset, group + c, 0);
-            const V inclined = Parameters<1>::of(a.grad_inclined, group + c, 0);
+            const V offset = parameter<T>(a.grad_offset, group + c, 0);
+            const V inclined = parameter<T>(a.grad_inclined, group + c, 0);
             over_plane<T>(
                 a.shape.space,
                 [&](int64_t i, int lanes) {
@@ -436,32 +293,6 @@ struct Kernels {
           });
     });
   }
-
-  template <class Call>
-  static void with_activation(int act, const Call& call) {
-    switch (Act(act)) {
-      case Act::none:
-        return call(ActConstant<Act::none>());
-      case Act::relu:
-        return call(ActConstant<Act::relu>());
-      case Act::leaky_relu:
-        return call(ActConstant<Act::leaky_relu>());
-      case Act::prelu:
-        return call(ActConstant<Act::prelu>());
-      case Act::elu:
-        return call(ActConstant<Act::elu>());
-      case Act::tanh:
-        return call(ActConstant<Act::tanh>());
-      case Act::sigmoid:
-        return call(ActConstant<Act::sigmoid>());
-      case Act::silu:
-        return call(ActConstant<Act::silu>());
-    }
-  }
-  template <Act A>
-  struct ActConstant {
-    static constexpr Act value = A;
-  };
 
   static constexpr NormActKernels table() {
     return {

@@ -108,12 +108,58 @@ FASTGAN_INLINE FloatVector exponential_minus_one(FloatVector x) {
   return select(x == x, select((e.n < 25) & (e.n > -25), near, far), x);
 }
 
+// Near 0 an odd polynomial: least relative error in [0, 0.625], 0.07 ulp before its own rounding. Elsewhere from a
+// small part taken off 1. Both within 1.5 ulp; the usual quotient of e^x - 1 loses 2.5.
+FASTGAN_INLINE FloatVector hyperbolic_tangent(FloatVector x) {
+  const FloatVector size = select(x < FloatVector{}, -x, x), square = x * x;
+  FloatVector p = square * -5.704986397e-3f + 2.063908614e-2f;
+  p = p * square - 5.373971537e-2f;
+  p = p * square + 0.1333144158f;
+  p = p * square - 0.3333328068f;
+  const FloatVector e = exponential(size * -2.f), far = 1.f - (e + e) / (e + 1.f);
+  return select(size < broadcast<FloatVector>(0.625), p * square * x + x, select(x < FloatVector{}, -far, far));
+}
+
 FASTGAN_INLINE DoubleVector exponential(DoubleVector x) {
   for (int i = 0; i < kLanes<double>; ++i) x[i] = __builtin_exp(x[i]);
   return x;
 }
 FASTGAN_INLINE DoubleVector exponential_minus_one(DoubleVector x) {
   for (int i = 0; i < kLanes<double>; ++i) x[i] = __builtin_expm1(x[i]);
+  return x;
+}
+FASTGAN_INLINE DoubleVector hyperbolic_tangent(DoubleVector x) {
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = __builtin_tanh(x[i]);
+  return x;
+}
+
+// log(1 + e) for e in [0, 1], with relative accuracy also near 0.
+FASTGAN_INLINE FloatVector log_one_plus(FloatVector e) {
+  // (log(1 + e) - e) / e^2, fitted to a relative error of log(1 + e) of 2^-27 over the whole interval.
+  FloatVector p = e * -0.00331847346f + 0.0202045888f;
+  p = p * e - 0.0576644540f;
+  p = p * e + 0.106805563f;
+  p = p * e - 0.153553963f;
+  p = p * e + 0.196954012f;
+  p = p * e - 0.249585882f;
+  p = p * e + 0.333305120f;
+  p = p * e - 0.499999315f;
+  return p * (e * e) + e;
+}
+FASTGAN_INLINE DoubleVector log_one_plus(DoubleVector e) {
+  for (int i = 0; i < kLanes<double>; ++i) e[i] = __builtin_log1p(e[i]);
+  return e;
+}
+
+// log(x) for x >= 1, as n ln 2 + log(m) with x = 2^n m and 1 <= m < 2. A NaN and an infinity stay what they are.
+FASTGAN_INLINE FloatVector log_from_one(FloatVector x) {
+  const IntVector bits = bit_cast<IntVector>(x);
+  const FloatVector m = bit_cast<FloatVector>((bits & 0x007fffff) | 0x3f800000);
+  const FloatVector n = __builtin_convertvector((bits >> 23) - 127, FloatVector);
+  return select(x < broadcast<FloatVector>(__builtin_inf()), n * 0.693147181f + log_one_plus(m - 1.f), x);
+}
+FASTGAN_INLINE DoubleVector log_from_one(DoubleVector x) {
+  for (int i = 0; i < kLanes<double>; ++i) x[i] = __builtin_log(x[i]);
   return x;
 }
 

@@ -7,4 +7,7 @@ namespace fastgan {
 enum class Act : int { none, relu, leaky_relu, prelu, elu, tanh, sigmoid, silu };
 constexpr int kActivations = 8;
 
+// Whether the derivative can be had from the result alone: it can where the slope is not negative.
+constexpr bool result_suffices(Act act) { return act != Act::prelu && act != Act::silu; }
+
 }  // namespace fastgan
