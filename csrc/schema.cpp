@@ -6,6 +6,18 @@
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(fastgan, m) {
+  // `clamp` infinite: none.
+  m.def("bias_act(Tensor x, Tensor? bias, Tensor? slope, int act, float alpha, float gain, float clamp) -> Tensor y");
+  m.def("bias_act_(Tensor(a!) x, Tensor? bias, int act, float alpha) -> ()");
+  m.def(
+      "bias_act_backward(Tensor grad_y, Tensor x, Tensor? bias, Tensor? slope, int act, float alpha, float gain, "
+      "float clamp) -> (Tensor grad_x, Tensor grad_bias, Tensor grad_slope)");
+  // The same from the result, where that suffices. Without y the activation is none, and grad_x, which is then
+  // grad_y * gain, is left out. Without a dtype grad_bias is.
+  m.def(
+      "bias_act_backward_from_result(Tensor grad_y, Tensor? y, int act, float alpha, float gain, "
+      "ScalarType? bias_dtype) -> (Tensor grad_x, Tensor grad_bias)");
+
   m.def(
       "norm_act(Tensor x, Tensor? weight, Tensor? bias, Tensor? slope, Tensor(a!)? running_mean, "
       "Tensor(b!)? running_var, int groups, float momentum, float eps, int act, float alpha) "
@@ -27,4 +39,22 @@ STABLE_TORCH_LIBRARY(fastgan, m) {
   m.def(
       "norm_act_backward_apply(Tensor grad_y, Tensor x, Tensor statistics, Tensor? weight, Tensor? bias, "
       "Tensor? slope, Tensor means, int act, float alpha) -> Tensor grad_x");
+
+  // loss: 2 GanKind (csrc/include/gan_kind.h) + 1 for the generator's.
+  // means [4]: D(real), D(fake), the shares of real and of fake logits on their right side. The gradients are those of
+  // the scalar, in the type of the arithmetic, and empty where there is none.
+  // random [2, real and then fake logits] float32, uniform in [0, 1), in the memory order of the logits, decides the
+  // flip and the noise of each label. A schema of its own, because every argument costs a quarter of a microsecond.
+  m.def(
+      "gan_loss(Tensor? real, Tensor fake, int loss) -> (Tensor scalar, Tensor means, Tensor grad_real, "
+      "Tensor grad_fake)");
+  m.def(
+      "gan_loss_labels(Tensor? real, Tensor fake, int loss, Tensor? random, float smoothing, float noise, float flips) "
+      "-> (Tensor scalar, Tensor means, Tensor grad_real, Tensor grad_fake)");
+
+  // The same for rows of class logits. means [4]: accuracy on the labelled real and fake rows, D of the unlabelled and
+  // of the fake rows.
+  m.def(
+      "class_loss(Tensor? real, Tensor? real_labels, Tensor? unlabelled, Tensor? fake, Tensor? fake_labels, "
+      "bool generator) -> (Tensor scalar, Tensor means, Tensor grad_real, Tensor grad_unlabelled, Tensor grad_fake)");
 }

@@ -2,7 +2,7 @@
 //
 // V is a scalar on the GPU and a vector of lanes on the CPU. FASTGAN_ISA names the namespace of the device; it must
 // hold, declared before this file is included,
-//   broadcast<V>(number), select(condition, V, V), exponential(V), exponential_minus_one(V)
+//   broadcast<V>(number), select(condition, V, V), exponential(V), exponential_minus_one(V), hyperbolic_tangent(V)
 #pragma once
 
 #include "act.h"
@@ -13,7 +13,7 @@ namespace fastgan::FASTGAN_ISA {
 // Comparisons are written so that a NaN passes through, as in PyTorch.
 template <Act A, class V>
 FASTGAN_INLINE V activation(V z, V slope) {
-  const V zero = broadcast<V>(0), one = broadcast<V>(1), two = broadcast<V>(2);
+  const V zero = broadcast<V>(0), one = broadcast<V>(1);
   if constexpr (A == Act::none) {
     return z;
   } else if constexpr (A == Act::relu) {
@@ -23,9 +23,7 @@ FASTGAN_INLINE V activation(V z, V slope) {
   } else if constexpr (A == Act::elu) {
     return select(z > zero, z, slope * exponential_minus_one(z));
   } else if constexpr (A == Act::tanh) {
-    const V e = exponential_minus_one(-two * select(z < zero, -z, z));  // in (-1, 0]: no cancellation, no overflow
-    const V t = -e / (e + two);
-    return select(z < zero, -t, t);
+    return hyperbolic_tangent(z);
   } else {
     const V e = exponential(select(z < zero, z, -z));  // of a negative number only: no overflow
     const V sigmoid = select(z < zero, e, one) / (one + e);
@@ -52,6 +50,26 @@ FASTGAN_INLINE V derivative(V z, V slope) {
     const V sigmoid = activation<Act::sigmoid>(z, slope);
     if constexpr (A == Act::sigmoid) return sigmoid * (one - sigmoid);
     return sigmoid * (one + z * (one - sigmoid));
+  }
+}
+
+// The same from y = activation(z), for those of result_suffices and a slope >= 0.
+template <Act A, class V>
+FASTGAN_INLINE V derivative_from_result(V y, V slope) {
+  static_assert(result_suffices(A));
+  const V zero = broadcast<V>(0), one = broadcast<V>(1);
+  if constexpr (A == Act::none) {
+    return one;
+  } else if constexpr (A == Act::relu) {
+    return select(y <= zero, zero, one);
+  } else if constexpr (A == Act::leaky_relu) {
+    return select(y > zero, one, slope);
+  } else if constexpr (A == Act::elu) {
+    return select(y > zero, one, y + slope);
+  } else if constexpr (A == Act::tanh) {
+    return one - y * y;
+  } else {
+    return y * (one - y);
   }
 }
 

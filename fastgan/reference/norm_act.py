@@ -53,7 +53,7 @@ def norm_act(
         mean, var = running_mean.to(parts.dtype)[None], running_var.to(parts.dtype)[None]
 
     def per_channel(t: Tensor) -> Tensor:  # (G, C) or (1, C) or (C,) -> broadcastable against parts
-        return t.reshape(-1 if t.dim() > 1 else 1, 1, x.shape[1], *[1] * (x.dim() - 2))
+        return t.reshape(t.shape[0] if t.dim() > 1 else 1, 1, x.shape[1], *[1] * (x.dim() - 2))
 
     z = (parts - per_channel(mean)) * per_channel((var + eps).rsqrt())
     if weight is not None:

@@ -1,0 +1,139 @@
+"""bias_act against the two calls that it replaces, alone and after a convolution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fastgan import ops
+from fastgan.bench.norm_act import DCGAN_SHAPES, TINY
+from fastgan.bench.timing import check_accuracy
+
+Calls = dict[str, Callable[[], list[Tensor]]]
+
+
+def _random(shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format, seed: int) -> Tensor:
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return values.to(dtype).contiguous(memory_format=layout)
+
+
+def _forward_backward(function: Callable[..., Tensor], leaves: list[Tensor], grad_y: Tensor) -> list[Tensor]:
+    y = function(*leaves)
+    return [y, *torch.autograd.grad(y, leaves, grad_y.to(y.dtype))]
+
+
+def _name(layout: torch.memory_format) -> str:
+    return "channels_last" if layout == torch.channels_last else "contiguous"
+
+
+@dataclass(frozen=True)
+class BiasActCase:
+    """Forward and backward of bias + leaky ReLU."""
+
+    shape: tuple[int, int, int, int]
+    dtype: torch.dtype
+    layout: torch.memory_format
+
+    def __str__(self) -> str:
+        return f"bias_act leaky_relu {self.shape} {str(self.dtype)[6:]} {_name(self.layout)}"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        moved = 5 * math.prod(self.shape) * self.dtype.itemsize  # x, y; y, the gradient, the result
+        return {"op": "bias_act", "shape": list(self.shape), "dtype": str(self.dtype)[6:], "least bytes": moved}
+
+    def variants(self) -> Calls:
+        x = _random(self.shape, self.dtype, self.layout, 0).requires_grad_()
+        bias = _random(self.shape[1:2], self.dtype, torch.contiguous_format, 1).requires_grad_()
+        grad_y = _random(self.shape, self.dtype, self.layout, 2)
+
+        def eager(act: Callable[..., Tensor]) -> Callable[..., Tensor]:
+            return lambda x, bias: act(x + bias.view(-1, 1, 1), 0.2)
+
+        def fused(x: Tensor, bias: Tensor) -> Tensor:
+            return ops.bias_act(x, bias, act="leaky_relu", slope=0.2)
+
+        functions = {
+            "bias add + leaky_relu_": eager(F.leaky_relu_), "bias add + leaky_relu": eager(F.leaky_relu),
+            "fastgan": fused,
+        }  # fmt: skip
+        calls: Calls = {name: partial(_forward_backward, f, [x, bias], grad_y) for name, f in functions.items()}
+        leaves = [t.detach().double().requires_grad_() for t in (x, bias)]
+        exact = _forward_backward(eager(F.leaky_relu), leaves, grad_y.double())
+        check_accuracy(str(self), calls["fastgan"](), calls["bias add + leaky_relu_"](), exact, ("y", "x", "bias"))
+        return calls
+
+
+@dataclass(frozen=True)
+class ConvBiasActCase:
+    """Forward and backward of convolution -> leaky ReLU, as a discriminator without norms has it."""
+
+    channels: tuple[int, int]
+    size: int  # pixels a side
+    dtype: torch.dtype
+    bias: bool = True
+    kernel: int = 4  # with stride 2, or 3 with stride 1
+    batch: int = 16
+
+    def __str__(self) -> str:
+        kind = f"{self.kernel}x{self.kernel}/{self.stride} {self.channels[0]}->{self.channels[1]}"
+        return (
+            f"convolution {kind}{'' if self.bias else ' without bias'} + leaky_relu "
+            f"({self.batch}, {self.size}, {self.size}) {str(self.dtype)[6:]} channels_last"
+        )
+
+    @property
+    def stride(self) -> int:
+        return self.kernel - 2
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"op": "convolution + bias_act", "channels": list(self.channels), "dtype": str(self.dtype)[6:]}
+
+    def variants(self) -> Calls:
+        before, after = self.channels
+        layout = torch.channels_last
+        x = _random((self.batch, before, self.size, self.size), self.dtype, layout, 0).requires_grad_()
+        weight = _random((after, before, self.kernel, self.kernel), self.dtype, layout, 1)
+        weight.mul_(1 / (self.kernel * math.sqrt(before))).requires_grad_()
+        leaves = [x, weight]
+        if self.bias:
+            leaves.append(_random((after,), self.dtype, torch.contiguous_format, 2).requires_grad_())
+        size = self.size // self.stride
+        grad_y = _random((self.batch, after, size, size), self.dtype, layout, 3)
+
+        def eager(act: Callable[..., Tensor]) -> Callable[..., Tensor]:
+            return lambda x, weight, bias=None: act(F.conv2d(x, weight, bias, self.stride, 1), 0.2)
+
+        def fused(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+            if self.dtype is not torch.float32:  # a result rounded before its bias is added may have another sign
+                z, bias = F.conv2d(x, weight, bias, self.stride, 1), None
+            else:
+                z = F.conv2d(x, weight, None, self.stride, 1)
+            return ops.bias_act(z, bias, act="leaky_relu", slope=0.2, inplace=True)
+
+        functions = {"leaky_relu": eager(F.leaky_relu), "leaky_relu_": eager(F.leaky_relu_), "fastgan": fused}
+        calls: Calls = {name: partial(_forward_backward, f, leaves, grad_y) for name, f in functions.items()}
+        exact = _forward_backward(functions["leaky_relu"], [t.detach().double().requires_grad_() for t in leaves],
+                                  grad_y.double())  # fmt: skip
+        check_accuracy(str(self), calls["fastgan"](), calls["leaky_relu"](), exact, ("y", "x", "weight", "bias"))
+        return calls
+
+
+def cases() -> Iterator[BiasActCase | ConvBiasActCase]:
+    for shape in (*DCGAN_SHAPES, (16, 64, 64, 64), TINY):
+        for layout in (torch.channels_last, torch.contiguous_format):
+            for dtype in (torch.float32, torch.bfloat16):
+                yield BiasActCase(shape, dtype, layout)
+    for dtype in (torch.float32, torch.bfloat16):
+        for channels, size, bias in (((3, 64), 128, True), ((64, 128), 64, True), ((3, 64), 64, False)):
+            yield ConvBiasActCase(channels, size, dtype, bias)
+        for channels in ((64, 64), (8, 8)):
+            yield ConvBiasActCase(channels, 64, dtype, kernel=3)
