@@ -55,7 +55,8 @@ def library(device: str) -> Status:
         return Status(False, f"{path.name} could not be loaded with torch {torch.__version__}: {error}")
     if device == "cpu":
         for op, function in _shape_functions.items():
-            torch.library.register_fake(f"fastgan::{op}", function)
+            if hasattr(torch.ops.fastgan, op):  # a library built before that op runs the others
+                torch.library.register_fake(f"fastgan::{op}", function)
     return Status(True)
 
 
@@ -197,7 +198,7 @@ def info() -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
-OPS = ("norm_act",)
+OPS = ("bias_act", "class_loss", "gan_loss", "norm_act")
 
 
 def _why_not_native(op: str, device: str) -> str:

@@ -27,5 +27,6 @@ def assert_as_accurate(
         if not e.numel():
             continue
         error, allowed = (o.double() - e).abs().max(), 2 * (t.double() - e).abs().max()
-        allowed = allowed + torch.finfo(o.dtype).eps * e.abs().max()
+        ulps = 4 if o.dtype == torch.float64 else 1  # the float64 result that it is compared with is rounded as well
+        allowed = allowed + ulps * torch.finfo(o.dtype).eps * e.abs().max()
         assert error <= allowed, f"{name}: error {error:.3e}, allowed {allowed:.3e}"  # false for NaN too

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from fastgan.bench import fuse, norm_act
+from fastgan.bench import bias_act, class_loss, fuse, gan_loss, norm_act
 from fastgan.bench.timing import Row, interleaved, rows
 
 
@@ -22,6 +22,9 @@ class Case(Protocol):
 
 def cases() -> Iterator[Case]:
     yield from norm_act.cases()
+    yield from bias_act.cases()
+    yield from gan_loss.cases()
+    yield from class_loss.cases()
     yield from fuse.cases()
 
 

@@ -1,5 +1,8 @@
 """The fused operations: each validates, chooses a backend and is differentiable twice."""
 
+from fastgan.ops.bias_act import bias_act
+from fastgan.ops.class_loss import class_loss
+from fastgan.ops.gan_loss import gan_loss
 from fastgan.ops.norm_act import norm_act
 
-__all__ = ["norm_act"]
+__all__ = ["bias_act", "class_loss", "gan_loss", "norm_act"]

@@ -1,0 +1,20 @@
+"""gan_loss against the sequence that it replaces: pytest benchmarks/ops --benchmark-only
+
+The cases are those of `fastgan bench ops`, which interleaves the variants; a ratio to quote comes from there.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from fastgan.bench import gan_loss
+
+CASES = list(gan_loss.cases())
+
+
+@pytest.mark.parametrize("variant", ["eager sequence", "fastgan"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_loss_backward_means(benchmark, case: gan_loss.GanLossCase, variant: str) -> None:
+    benchmark.group = str(case)
+    benchmark.extra_info.update(case.facts)
+    benchmark(case.variants()[variant])  # checked against float64 first
