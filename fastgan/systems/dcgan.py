@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.losses import NonSaturating
-from fastgan.nn import ConvNormAct2d, ConvTransposeNormAct2d, NormAct2d
+from fastgan.nn import ConvNormAct2d, ConvTransposeNormAct2d, init
 from fastgan.systems.base import Phase, System, adam, normal
 
 
@@ -62,7 +62,7 @@ class DCGAN(System):
         super().__init__(config)
         self.generator = generator(config)
         self.discriminator = discriminator(config)
-        self.apply(initialise)
+        init.dcgan(self)
 
     def phases(self) -> list[Phase]:
         def phase(name: str, network: nn.Module, loss: Any) -> Phase:
@@ -78,11 +78,11 @@ class DCGAN(System):
 
     def discriminator_loss(self, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         real, fake = self.logits(state.real), self.logits(state.fake.detach())
-        return self.loss.discriminator(real, fake), {"real": probability(real), "fake": probability(fake)}
+        return self.loss.discriminator_logged(real, fake)
 
     def generator_loss(self, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         fake = self.logits(state.fake)  # a fresh pass: the discriminator has moved since its own phase
-        return self.loss.generator(fake), {"fake": probability(fake)}
+        return self.loss.generator_logged(fake)
 
     def logits(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N,)"""
@@ -118,18 +118,3 @@ def discriminator(config: DCGANConfig) -> nn.Sequential:
         layers.append(ConvNormAct2d(narrow, wide, 4, 2, 1, act=act, slope=slope))
     layers.append(nn.Conv2d(widths[-1], 1, 4, 1, 0, bias=False))
     return nn.Sequential(*layers)
-
-
-def initialise(module: nn.Module) -> None:
-    """Convolutions N(0, 0.02); normalisation weights N(1, 0.02), biases 0."""
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        nn.init.normal_(module.weight, 0.0, 0.02)
-    elif isinstance(module, NormAct2d):
-        nn.init.normal_(module.weight, 1.0, 0.02)
-        nn.init.zeros_(module.bias)
-
-
-@torch.no_grad()
-def probability(logits: Tensor) -> Tensor:
-    """Mean D(x): 0.5 where the discriminator cannot tell."""
-    return logits.float().sigmoid().mean()
