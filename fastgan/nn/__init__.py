@@ -1,6 +1,8 @@
 """Modules over the fused ops."""
 
+from fastgan.nn import init
+from fastgan.nn.bias_act import BiasAct
 from fastgan.nn.conv_norm_act import ConvNormAct2d, ConvTransposeNormAct2d
 from fastgan.nn.norm_act import NormAct1d, NormAct2d, NormAct3d
 
-__all__ = ["ConvNormAct2d", "ConvTransposeNormAct2d", "NormAct1d", "NormAct2d", "NormAct3d"]
+__all__ = ["BiasAct", "ConvNormAct2d", "ConvTransposeNormAct2d", "NormAct1d", "NormAct2d", "NormAct3d", "init"]

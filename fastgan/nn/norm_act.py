@@ -29,6 +29,7 @@ def apply_norm(
     """What norm.forward does in torch.nn, counters and all, with the activation in the same op."""
     training, momentum = norm.training, norm.momentum
     weight, bias, mean, var = _tensors(norm)
+    count = None
     if instance:
         training = training or not norm.track_running_stats
     elif not training:
@@ -39,11 +40,16 @@ def apply_norm(
         count.add_(1)
         if momentum is None:  # the running statistics are plain averages over all batches
             momentum = 1.0 / float(count)
-    return ops.norm_act(
-        x, weight, bias, mean, var, act=act, slope=slope, training=training,
-        momentum=0.0 if momentum is None else momentum, eps=norm.eps, instance=instance, splits=splits,
-        process_group=process_group, backend=backend,
-    )  # fmt: skip
+    try:
+        return ops.norm_act(
+            x, weight, bias, mean, var, act=act, slope=slope, training=training,
+            momentum=0.0 if momentum is None else momentum, eps=norm.eps, instance=instance, splits=splits,
+            process_group=process_group, backend=backend,
+        )  # fmt: skip
+    except (TypeError, ValueError):  # refused, so there was no batch
+        if count is not None:
+            count.sub_(1)
+        raise
 
 
 def _tensors(norm: Any) -> tuple[Any, Any, Any, Any]:
