@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
@@ -61,7 +62,9 @@ class DCGANStep:
         # Optimizers hold the parameters, which no transform replaces.
         self.optimizers = [torch.optim.Adam(network.parameters(), 2e-4, (0.5, 0.999)) for network in networks]
         self.plain_networks = networks
-        self.netG, self.netD = (transform(network) for network in networks)
+        with warnings.catch_warnings():  # the published discriminator ends in a Sigmoid, as its BCELoss wants
+            warnings.filterwarnings("ignore", "fuse: .*Sigmoid", UserWarning)
+            self.netG, self.netD = (transform(network) for network in networks)
         self.criterion: nn.Module = nn.BCEWithLogitsLoss() if bfloat16 else nn.BCELoss()
         self.bfloat16 = bfloat16
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-COMMANDS = ("train", "sample", "systems", "bench", "doctor")
+COMMANDS = ("train", "sample", "explain", "systems", "bench", "doctor")
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TypeVar
 
 from torch import nn
 
 from fastgan import backend as _backend
-from fastgan.fusion import rewrite
+from fastgan.fusion import rewrite, sigmoid
 from fastgan.fusion.explain import Report, Row, explain
 
 __all__ = ["Report", "Row", "explain", "fuse", "unfuse"]
@@ -16,7 +17,8 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def fuse(module: M, *, backend: str = "auto") -> M:
-    """Replaces norm + activation in `module` and everything in it by one op, where that computes the same.
+    """Replaces norms with the activation after them, and activations after a convolution, in `module` and everything
+    in it by one op, where that computes the same.
 
     The module stays the same object with the same submodules, parameters, `state_dict` keys and hooks; only the class
     of a module in which something was found becomes a subclass of itself. Settings that change later (train and eval,
@@ -36,13 +38,17 @@ def fuse(module: M, *, backend: str = "auto") -> M:
     Raises:
         TypeError: `module` is not a torch.nn.Module.
         ValueError: an unknown backend.
+
+    Warns:
+        UserWarning: `module` is a discriminator that ends in a Sigmoid, which a loss of logits does not want.
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"fuse takes a torch.nn.Module and returns it, got {type(module).__name__}")
     _backend.wanted(backend)
     plans = rewrite.plans(module)
-    for child in module.modules():
-        rewrite.undo(child)
+    if (ending := sigmoid.trailing(module, plans)) and ending.certain:
+        warnings.warn(f"fuse: {ending.advice}" + (f" ({ending.path})" if ending.path else ""), stacklevel=2)
+    rewrite.undo_open(module)
     for plan in plans:
         if plan.sites:
             rewrite.apply(plan, backend)

@@ -11,11 +11,16 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.modules import module as _every_module  # holds the hooks that are registered for all modules
+from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from fastgan import backend as _backend
+from fastgan import ops
 from fastgan.nn.norm_act import apply_norm
 
 # Norm -> the numbers of dimensions of an input with a batch. A subclass has code of its own and is not here.
@@ -32,6 +37,20 @@ INSTANCE_NORMS: dict[type, tuple[int, ...]] = {
 }
 NORMS = BATCH_NORMS | INSTANCE_NORMS
 
+# Convolution -> the number of dimensions of an input with a batch, and the function of a transposed one.
+CONVOLUTIONS: dict[type, tuple[int, Callable[..., Tensor] | None]] = {
+    nn.Conv1d: (3, None),
+    nn.Conv2d: (4, None),
+    nn.Conv3d: (5, None),
+    nn.ConvTranspose1d: (3, F.conv_transpose1d),
+    nn.ConvTranspose2d: (4, F.conv_transpose2d),
+    nn.ConvTranspose3d: (5, F.conv_transpose3d),
+}
+# What may compute the weight of a convolution: as a parametrization, or, in the older functions of torch.nn.utils, as
+# a hook before its forward.
+PARAMETRIZATIONS: tuple[type, ...] = (parametrizations._SpectralNorm, parametrizations._WeightNorm)
+_WEIGHT_HOOKS: tuple[type, ...] = (SpectralNorm, WeightNorm)
+
 # Activation -> its name in the op, and the attribute that holds its slope.
 ACTIVATIONS: dict[type, tuple[str, str | None]] = {
     nn.ReLU: ("relu", None),
@@ -44,17 +63,29 @@ ACTIVATIONS: dict[type, tuple[str, str | None]] = {
     nn.Identity: ("none", None),
 }
 
-_FORWARDS: dict[Any, Any] = {kind: getattr(kind, "forward") for kind in (*NORMS, *ACTIVATIONS)}  # noqa: B009
+# For the backward pass PyTorch keeps what these get, unless they overwrite it; bias_act keeps their result. Whatever
+# overwrites that in the meantime would be an error of autograd's then.
+KEEP_INPUT = ("leaky_relu", "elu")
+
+_FORWARDS: dict[Any, Any] = {
+    kind: getattr(kind, "forward")  # noqa: B009
+    for kind in (*NORMS, *ACTIVATIONS, *CONVOLUTIONS)
+}
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_HALF = (torch.bfloat16, torch.float16)
 
 
 class Functional:
     """An activation written as a function call, `F.leaky_relu(z, 0.2)`, whose slope is a constant of the forward."""
 
-    def __init__(self, name: str, slope: float, call: Callable[..., Tensor]) -> None:
-        self.name, self.slope, self.call = name, slope, call
+    def __init__(self, name: str, slope: float, call: Callable[..., Tensor], in_place: bool = False) -> None:
+        self.name, self.slope, self.call, self.in_place = name, slope, call, in_place
 
     def __call__(self, z: Tensor, *weight: Tensor) -> Tensor:
         return self.call(z, *weight)
+
+
+NONE = Functional("none", 0.0, lambda z: z)  # after a norm that no activation follows
 
 
 def norm_act(backend: str, norm: Any, act: Any, x: Any, *weight: Tensor) -> Any:
@@ -67,38 +98,180 @@ def norm_act(backend: str, norm: Any, act: Any, x: Any, *weight: Tensor) -> Any:
         or changed(norm)
         or observed()
         or _backend.choose("norm_act", x.device.type, backend) == "torch"
+        or (named := _name_and_slope(act, x, weight)) is None
     ):
         return act(norm(x), *weight)
-    if type(act) is Functional:
-        name = act.name
-        slope = weight[0] if weight else act.slope
-    elif type(act) in ACTIVATIONS and not changed(act):
-        name, attribute = ACTIVATIONS[type(act)]
-        slope = 0.0 if attribute is None else getattr(act, attribute)
-    else:
-        return act(norm(x), *weight)
-    if name == "prelu":
-        if torch.is_autocast_enabled(x.device.type):  # autocast may change the dtype of prelu alone
-            return act(norm(x), *weight)
-    elif type(slope) is not float and type(slope) is not int:
-        return act(norm(x), *weight)
     momentum = norm.momentum
-    if not (momentum is None or 0 <= momentum <= 1) or norm.eps < 0:  # PyTorch computes these, the op refuses them
+    if not (momentum is None or 0 <= momentum <= 1) or norm.eps <= 0:  # PyTorch computes these, the op refuses them
         return act(norm(x), *weight)
     instance = kind in INSTANCE_NORMS
     if instance and x.size(1) != norm.num_features:  # an error or a warning, which is PyTorch's to give
         return act(norm(x), *weight)
+    if instance or x.dim() == 3:
+        x = x.contiguous()  # as PyTorch's do, so that what takes a view of the result, or overwrites x, works as before
     group = _group(norm) if kind is nn.SyncBatchNorm else None
-    return apply_norm(norm, x, name, slope, instance=instance, process_group=group, backend=backend)
+    try:
+        return apply_norm(norm, x, *named, instance=instance, process_group=group, backend=backend)
+    except (TypeError, ValueError):  # which it raises before it has changed anything; to complain is PyTorch's part
+        return act(norm(x), *weight)
 
 
-def changed(module: nn.Module) -> str:
-    """Why a norm or an activation must be called as a module, or "": its calls are watched or its code is replaced."""
-    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+def bias_act(backend: str, conv: Any, act: Any, x: Any, only_read: bool, *weight: Tensor) -> Any:
+    """act(conv(x), *weight): the convolution, then one op that overwrites its result, where that computes the same.
+
+    `only_read` says that nothing overwrites the result afterwards, `weight` is that of a functional prelu.
+    """
+    kind = convolution(conv)
+    if (
+        kind is None
+        or type(x) is not Tensor
+        or x.dim() != CONVOLUTIONS[kind][0]
+        or x.dtype not in DTYPES
+        or changed(conv)
+        or observed()
+        or _backend.choose("bias_act", x.device.type, backend) == "torch"
+        or (named := _name_and_slope(act, x, weight)) is None
+    ):
+        return act(conv(x), *weight)
+    bias, dtype = conv.bias, x.dtype
+    if torch.is_autocast_enabled(x.device.type) and dtype is not torch.float64:
+        dtype = torch.get_autocast_dtype(x.device.type)
+    elif bias is not None and bias.dtype is not dtype:  # an error, which is PyTorch's to give
+        return act(conv(x), *weight)
+    name, slope = named
+    if no_gain(dtype, bias is not None) or _elements(conv, x) < LEAST_ELEMENTS:
+        return act(conv(x), *weight)
+    if name in KEEP_INPUT and not in_place(act) and not only_read:
+        return act(conv(x), *weight)
+    z = _convolve(conv, CONVOLUTIONS[kind][1], x)
+    try:
+        return ops.bias_act(z, bias, act=name, slope=slope, inplace=True, backend=backend)
+    except (TypeError, ValueError):  # which it raises before it has changed anything; to complain is PyTorch's part
+        return act(z + bias.view(-1, *[1] * (z.dim() - 2)), *weight)
+
+
+def _elements(conv: Any, x: Tensor) -> int:
+    """How many elements conv(x) has, but for what its borders take away or add."""
+    count = x.numel() // conv.in_channels * conv.out_channels
+    for stride in conv.stride:
+        count = count * stride if conv.transposed else count // stride
+    return count
+
+
+def linear(backend: str, conv: Any, x: Any) -> Any:
+    """conv(x) as a matrix product, where the kernel of a convolution covers the whole map, or a transposed one makes
+    its map of single elements: the last layer of a DCGAN's discriminator, and the first of its generator."""
+    if (
+        type(x) is not Tensor
+        or x.dim() != 4
+        or x.dtype not in DTYPES
+        or linear_path(x.device.type, backend) == "torch"
+        or not covers(conv)
+        or x.shape[2:] != ((1, 1) if conv.transposed else conv.kernel_size)
+        or x.shape[1] != conv.in_channels
+        or x.numel() == 0
+        or changed(conv)
+        or observed()
+    ):
+        return conv(x)
+    weight, bias, (height, width) = conv.weight, conv.bias, conv.kernel_size
+    # The weight as a matrix without a copy, in the order of its memory, which the other operand or the result follows.
+    last = weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+    if not conv.transposed:
+        if not last and not x.is_contiguous():
+            last = True  # one copy of the weight rather than one of the map
+        if last:
+            x, weight = x.permute(0, 2, 3, 1), weight.permute(0, 2, 3, 1)
+        return F.linear(x.flatten(1), weight.flatten(1), bias)[:, :, None, None]
+    if bias is not None:
+        bias = bias.repeat(height * width) if last else bias.repeat_interleave(height * width)
+    if last:
+        y = F.linear(x.flatten(1), weight.permute(0, 2, 3, 1).flatten(1).t(), bias)
+        return y.unflatten(1, (height, width, conv.out_channels)).permute(0, 3, 1, 2)
+    y = F.linear(x.flatten(1), weight.flatten(1).t(), bias)
+    return y.unflatten(1, (conv.out_channels, height, width))
+
+
+def covers(conv: Any) -> bool:
+    """Whether a convolution has the shape of those whose kernel covers the map: even, of 4 or more, without padding."""
+    kind = type(conv)
+    if kind is nn.ConvTranspose2d:
+        shaped = conv.stride == (1, 1) and conv.output_padding == (0, 0) and max(conv.kernel_size) > 1
+    else:
+        shaped = kind is nn.Conv2d and all(size >= 4 and size % 2 == 0 for size in conv.kernel_size)
+    # A hook before its forward may be what computes its weight.
+    return bool(
+        shaped
+        and not conv._forward_pre_hooks
+        and conv.groups == 1
+        and conv.dilation == (1, 1)
+        and conv.padding in ((0, 0), "valid")
+    )
+
+
+def linear_path(device: str, backend: str = "auto") -> str:
+    """ "PyTorch" where `linear` runs, on what it was measured on, else "torch": the convolution itself."""
+    return "torch" if device != "cpu" or _backend.wanted(backend) == "torch" else "PyTorch"
+
+
+# Of the map. On smaller ones the call of the op costs what it saves.
+LEAST_ELEMENTS = 2**20
+
+
+def no_gain(dtype: torch.dtype, bias: bool) -> str:
+    """Why bias_act is not faster than a convolution and an activation of PyTorch's at this dtype, or "" where it is.
+
+    It adds the bias in its own pass, and sums the bias's gradient in that of the activation. This function alone
+    decides, for `fuse` and at each call: what measures slower is one line more in it.
+
+    Args:
+        dtype: of the convolution's result.
+        bias: whether the convolution has one.
+    """
+    if not bias:
+        return "nothing to gain: the convolution has no bias"
+    if dtype in _HALF:
+        # A sum that is rounded before the bias is added may have another sign, and so another derivative.
+        return f"nothing to gain: in {str(dtype)[6:]} the convolution keeps its bias"
+    return ""
+
+
+def in_place(act: Any) -> bool:
+    """Whether an activation, as a module or a Functional, overwrites what it gets."""
+    return act.in_place if type(act) is Functional else bool(getattr(act, "inplace", False))
+
+
+def convolution(module: Any) -> type | None:
+    """The class in CONVOLUTIONS that `module` is of, also where one of PARAMETRIZATIONS computes its weight."""
+    kind: Any = type(module)
+    if kind in CONVOLUTIONS:
+        return kind
+    if kind.__module__ != parametrize.__name__ or kind.__base__ not in CONVOLUTIONS:
+        return None
+    parametrized = module._modules["parametrizations"]._modules
+    if list(parametrized) != ["weight"]:
+        return None
+    known = all(type(p) in PARAMETRIZATIONS for p in parametrized["weight"]._modules.values())
+    return kind.__base__ if known else None
+
+
+def changed(module: Any) -> str:
+    """Why a module must be called as a module, or "": its calls are watched or its code is replaced."""
+    if (
+        module._forward_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or (module._forward_pre_hooks and not _computes_weight(module))
+    ):
         return "has a hook"
     if module._compiled_call_impl is not None:
         return "is compiled by itself"
-    if "forward" in module.__dict__ or type(module).forward is not _FORWARDS[type(module)]:
+    kind = type(module) if type(module) in _FORWARDS else type(module).__base__
+    if (
+        "forward" in module.__dict__
+        or type(module).forward is not _FORWARDS[kind]
+        or (kind in CONVOLUTIONS and "_conv_forward" in module.__dict__)
+    ):
         return "has another forward than PyTorch's"
     return ""
 
@@ -118,6 +291,45 @@ def observed() -> bool:
         or torch.compiler.is_exporting()
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
+    )
+
+
+def _name_and_slope(act: Any, x: Tensor, weight: tuple[Tensor, ...]) -> tuple[str, Any] | None:
+    """What the op is to be told of an activation of what comes of x, or None where the activation must be called."""
+    if type(act) is Functional:
+        name = act.name
+        slope = weight[0] if weight else act.slope
+    elif type(act) in ACTIVATIONS and not changed(act):
+        name, attribute = ACTIVATIONS[type(act)]
+        slope = 0.0 if attribute is None else getattr(act, attribute)
+    else:
+        return None
+    if name == "prelu":
+        if torch.is_autocast_enabled(x.device.type):  # autocast may change the dtype of prelu alone
+            return None
+    elif type(slope) is not float and type(slope) is not int:
+        return None
+    return name, slope
+
+
+def _convolve(conv: Any, transposed: Callable[..., Tensor] | None, x: Tensor) -> Tensor:
+    """conv(x) without its bias. The weight is computed, where something computes it, exactly once."""
+    for hook in conv._forward_pre_hooks.values():  # those of _WEIGHT_HOOKS: they set conv.weight
+        hook(conv, (x,))
+    if transposed is None:
+        return conv._conv_forward(x, conv.weight, None)
+    output_padding = conv._output_padding(
+        x, None, conv.stride, conv.padding, conv.kernel_size, x.dim() - 2, conv.dilation
+    )
+    return transposed(x, conv.weight, None, conv.stride, conv.padding, output_padding, conv.groups, conv.dilation)
+
+
+def _computes_weight(module: Any) -> bool:
+    """Whether all that runs before the forward of a convolution computes its weight."""
+    return (
+        type(module) in CONVOLUTIONS
+        and not module._forward_pre_hooks_with_kwargs
+        and all(type(h) in _WEIGHT_HOOKS and h.name == "weight" for h in module._forward_pre_hooks.values())
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import textwrap
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,19 +12,25 @@ import torch
 from torch import nn
 
 from fastgan import backend as _backend
-from fastgan.fusion import rewrite
+from fastgan.fusion import calls, rewrite, sigmoid
 from fastgan.fusion.patterns import Site
+
+_WIDTH = 120  # columns of a printed table
+_WIDEST = {"module": 32, "pattern": 46}  # longer ones are broken
 
 
 @dataclass(frozen=True)
 class Row:
-    """One place in a network."""
+    """One place in a network, or something to know of the whole of it."""
 
-    path: str  # of the norm, or of the module that is left alone as a whole; "" is the network itself
+    path: str  # of the norm or convolution, or of the module that is left alone as a whole; "" is the network itself
     pattern: str  # what was found there: "Conv2d -> BatchNorm2d -> ReLU"
     kernel: str  # what runs in its place, "norm_act (native)"; "" where nothing does
     fused: bool  # whether it does now
     reason: str  # why not; "" where fused
+    note: str = ""  # where a part of a longer pattern is fused: why not the rest
+    conditions: str = ""  # when the kernel runs: device, dtypes, layouts, uses; PyTorch's own modules run else
+    kind: str = "place"  # or "module", whose forward is left as it is, or "advice"
 
 
 class Report:
@@ -44,27 +52,36 @@ class Report:
                 return row
         raise KeyError(f"nothing at {path!r}; there are rows for {', '.join(repr(row.path) for row in self.rows)}")
 
+    @property
+    def places(self) -> int:
+        """How many places there are at which a pattern was found, or nearly."""
+        return sum(row.kind == "place" for row in self)
+
+    @property
+    def fused(self) -> int:
+        """How many of the places are fused now."""
+        return sum(row.fused for row in self)
+
     def to_dict(self) -> dict[str, Any]:
-        """{"fused": how many places are, "rows": [{"path": ..., "pattern": ..., ...}, ...]}"""
-        return {"fused": sum(row.fused for row in self), "rows": [asdict(row) for row in self]}
+        """{"fused": ..., "places": ..., "rows": [{"path": ..., "pattern": ..., the other fields of Row}, ...]}"""
+        return {"fused": self.fused, "places": self.places, "rows": [asdict(row) for row in self]}
+
+    def to_json(self) -> str:
+        """`to_dict()` as JSON text."""
+        return json.dumps(self.to_dict(), indent=2)
 
     def __str__(self) -> str:
         if not self.rows:
-            return "nothing to fuse: no batch or instance norm is followed by an activation"
-        head = ("module", "pattern", "fused", "kernel, or why not")
-        body = [
-            (
-                row.path or "(itself)",
-                row.pattern,
-                "yes" if row.fused else "no",
-                "; ".join(filter(None, (row.kernel, row.reason))),
-            )
-            for row in self
-        ]
-        widths = [max(map(len, column)) for column in zip(head, *body)]
-        return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in (head, *body))
+            return "nothing to fuse: no batch or instance norm, and no convolution before an activation"
+        return "\n".join([*_table(self.rows), self._summary()])
 
     __repr__ = __str__
+
+    def _summary(self) -> str:
+        text = f"{self.fused} of {self.places} place{'' if self.places == 1 else 's'} fused"
+        if left := sum(row.kind == "module" for row in self):
+            text += f", {left} module{'' if left == 1 else 's'} left as {'it is' if left == 1 else 'they are'}"
+        return text
 
 
 def explain(module: nn.Module) -> Report:
@@ -79,32 +96,89 @@ def explain(module: nn.Module) -> Report:
         raise TypeError(f"explain takes a torch.nn.Module, got {type(module).__name__}")
     order = {path: i for i, (path, _) in enumerate(module.named_modules())}
     rows: list[Row] = []
-    for plan in rewrite.plans(module):
+    plans = rewrite.plans(module)
+    for plan in plans:
         if plan.reason:
-            rows.append(Row(plan.path, type(plan.module).__name__, "", False, plan.reason))
+            rows.append(Row(plan.path, type(plan.module).__name__, "", False, plan.reason, kind="module"))
         for match in plan.found:
             path = ".".join(filter(None, (plan.path, match.path)))
             if isinstance(match, Site):
                 rows.append(_row(plan, match, path))
             else:
                 rows.append(Row(path, match.pattern, "", False, match.reason))
-    return Report(sorted(rows, key=lambda row: order.get(row.path, len(order))))
+    rows.sort(key=lambda row: order.get(row.path, len(order)))
+    if ending := sigmoid.trailing(module, plans):
+        rows.append(Row(ending.path, ending.pattern, "", False, ending.advice, kind="advice"))
+    return Report(rows)
 
 
 def _row(plan: rewrite.Plan, site: Site, path: str) -> Row:
     fused = rewrite.fused(plan.module)
     device = _device(plan.module.get_submodule(site.path), plan.module)
-    chosen = _backend.choose(site.kernel, device, fused.backend if fused else "auto")
+    backend = fused.backend if fused else "auto"
+    own = site.kernel == "linear"  # PyTorch's, in place of its convolution
+    chosen = calls.linear_path(device, backend) if own else _backend.choose(site.kernel, device, backend)
     reason = ""
     if fused is None:
         reason = "not fused yet"
-    elif site.path not in fused.paths or not fused.holds(plan.module):
+    elif (site.path, len(site.steps)) not in fused.places or not fused.holds(plan.module):
         reason = "changed since it was fused; fuse again"
     elif chosen == "torch":
-        reason = f"PyTorch's own modules run: {_backend.library(device).reason or 'the backend is torch'}"
-    return Row(path, site.pattern, f"{site.kernel} ({chosen})", not reason, reason)
+        reason = f"PyTorch's own modules run: {_why_torch(site.kernel, device, fused.backend)}"
+    conditions = "" if chosen == "torch" else "; ".join((f"on {device}", *site.conditions))
+    return Row(path, site.pattern, f"{site.kernel} ({chosen})", not reason, reason, site.note, conditions)
+
+
+def _why_torch(op: str, device: str, backend: str) -> str:
+    if _backend.wanted(backend) == "torch":
+        return "the backend is torch"
+    if op == "linear":
+        return f"a matrix product in place of this convolution was measured on cpu, not on {device}"
+    return _backend.library(device).reason or f"the compiled library has no {op} for {device}"
 
 
 def _device(*modules: nn.Module) -> str:
     tensors = (t for m in modules for t in (*m.parameters(), *m.buffers()))
     return next((t.device.type for t in tensors), torch.get_default_device().type)
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    common = _common(rows)
+    head = ("module", "pattern", "fused", "kernel, or why not")
+    body = [(row.path or "(itself)", row.pattern, "yes" if row.fused else "no", _remark(row, common)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(head, *body)]
+    widths[:2] = (min(width, widest) for width, widest in zip(widths, _WIDEST.values()))
+    widths[3] = min(widths[3], _WIDTH - sum(widths[:3]) - 2 * 3)
+    lines = []
+    for cells in (head, *body):
+        wrapped = [textwrap.wrap(cell, width, break_on_hyphens=False) for cell, width in zip(cells, widths)]
+        for i in range(max(map(len, wrapped))):
+            line = (cell[i] if i < len(cell) else "" for cell in wrapped)
+            lines.append("  ".join(map(str.ljust, line, widths)).rstrip())
+    notes: dict[str, list[str]] = {}  # conditions -> kernels
+    for kernel, conditions in common.items():
+        notes.setdefault("; ".join(conditions), []).append(kernel)
+    for text, kernels in notes.items():
+        note = f"{' and '.join(kernels)}: {text}; else PyTorch's own modules run"
+        lines += textwrap.wrap(note, _WIDTH, subsequent_indent="  ")
+    return lines
+
+
+def _common(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Kernel -> the conditions that are the same in all of its places, which are told once, below the table."""
+    common: dict[str, list[str]] = {}
+    for row in rows:
+        if row.conditions:
+            conditions = row.conditions.split("; ")
+            common[row.kernel] = [c for c in common.get(row.kernel, conditions) if c in conditions]
+    return common
+
+
+def _remark(row: Row, common: dict[str, list[str]]) -> str:
+    if row.kind == "advice":
+        return row.reason
+    if row.kind == "module":
+        return f"its forward stays as it is: {row.reason}"
+    note = f", the norm alone: {row.note}" if row.note else ""
+    own = [c for c in row.conditions.split("; ") if c not in common.get(row.kernel, [])]
+    return "; ".join(filter(None, (row.kernel + note, *own, row.reason)))

@@ -13,8 +13,9 @@ import functools
 import linecache
 import sys
 import typing
+import weakref
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -23,19 +24,20 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from fastgan.fusion import patterns
+from fastgan.fusion import calls, patterns
 from fastgan.fusion.patterns import Held, Miss, Site
 from fastgan.fusion.tracing import Traced, Untraceable, trace
 
 _MARK = "_fastgan_fused"  # in the namespace of a class made here: its Fused
 _Rewritten = tuple[Callable[..., Any], Callable[[Any], bool]]  # a forward, and whether it applies to a module
+_Source = tuple[str, dict[str, Any]]  # of a forward, and its namespace
 
 
 class Fused(NamedTuple):
     """What a fused class is."""
 
     backend: str
-    paths: frozenset[str]  # of its sites
+    places: frozenset[tuple[str, int]]  # the paths of its sites, and how many steps each has
     holds: Callable[[Any], bool]  # whether a module of it runs the rewritten forward
 
 
@@ -57,22 +59,28 @@ class Plan:
 
 def plans(root: nn.Module) -> list[Plan]:
     """A plan for every module under `root`, in order, whose forward may hold a pattern. Changes nothing."""
-    with _unfused(root):
+    with unfused(root) as were_fused:
         chosen: list[Plan] = []
-        closed: tuple[str, ...] = ()
-        for path, module in root.named_modules():
-            if path.startswith(closed):
-                continue
-            if reason := _closed(module):
-                closed += (f"{path}." if path else "",)
-            elif not _may_hold_pattern(module):
-                continue
-            chosen.append(Plan(path, module, reason=reason))
-        _examine(root, chosen)
+        for path, module, reason in _open(root, were_fused):
+            if reason or _may_hold_pattern(module):
+                chosen.append(Plan(path, module, reason=reason))
+        examine(root, chosen)
         return chosen
 
 
-def _examine(root: nn.Module, chosen: list[Plan]) -> None:
+def _open(root: nn.Module, were_fused: Collection[nn.Module]) -> Iterator[tuple[str, nn.Module, str]]:
+    """Every module under `root` with its path; for one that is left alone with all that is in it, which is left out,
+    the reason."""
+    closed: tuple[str, ...] = ()
+    for path, module in root.named_modules():
+        if path.startswith(closed):
+            continue
+        if reason := _closed(module, were_fused):
+            closed += (f"{path}." if path else "",)
+        yield path, module, reason
+
+
+def examine(root: nn.Module, chosen: list[Plan]) -> None:
     """Fills in plans for modules under `root`, of which none is fused at this moment."""
     for plan in chosen:
         plan.reason = plan.reason or _left_alone(plan.module)
@@ -88,17 +96,51 @@ def _examine(root: nn.Module, chosen: list[Plan]) -> None:
 
 
 def apply(plan: Plan, backend: str) -> None:
-    """Makes the module of a plan a fused one."""
-    base = type(plan.module)
-    forward, holds = (_sequential_forward if plan.traced is None else _traced_forward)(plan, backend)
-    mark = Fused(backend, frozenset(site.path for site in plan.sites), holds)
-    plan.module.__class__ = _subclass(base, {_MARK: mark, "forward": functools.wraps(base.forward)(forward)})
+    """Makes the module of a plan a fused one. Modules of one class that are fused alike stay of one class."""
+    base, places = type(plan.module), frozenset((site.path, len(site.steps)) for site in plan.sites)
+    source = (_sequential_source if plan.traced is None else _traced_source)(plan, backend)
+    conditions = plan.traced and (plan.traced.arguments, plan.traced.conditions.identity())
+    identity = _identity((base, base.forward, backend, places, source, conditions))
+    kind = _classes.get(identity)
+    if kind is None:
+        forward, holds = (_sequential_forward if plan.traced is None else _traced_forward)(plan, *source)
+        mark = Fused(backend, places, holds)
+        kind = _subclass(base, {_MARK: mark, "forward": functools.wraps(base.forward)(forward)})
+        _classes[identity] = kind
+    plan.module.__class__ = kind
+
+
+_classes: weakref.WeakValueDictionary[Any, type] = weakref.WeakValueDictionary()  # fused ones by what makes them
+
+
+def _identity(value: Any) -> Any:
+    """Something hashable, the same for values that may stand for each other; 1, 1.0 and True may not."""
+    if isinstance(value, dict):
+        return tuple((name, _identity(v)) for name, v in sorted(value.items()))
+    if isinstance(value, (tuple, list)):
+        return type(value), tuple(map(_identity, value))
+    if isinstance(value, frozenset):
+        return frozenset(map(_identity, value))
+    if type(value) is calls.Functional:
+        return calls.Functional, _identity(vars(value))
+    if type(value) is functools.partial:
+        return functools.partial, value.func, _identity(value.args), _identity(value.keywords)
+    if type(value) in (bool, int, float, complex, slice):
+        return type(value), repr(value)
+    return type(value), value if isinstance(value, Hashable) else id(value)
 
 
 def undo(module: nn.Module) -> None:
     """Gives `module` its class back, if it is fused."""
     if fused(module):
         module.__class__ = type(module).__bases__[0]
+
+
+def undo_open(root: nn.Module) -> None:
+    """Gives every module under `root` its class back but for those that are left alone with all that is in them."""
+    for _, module, reason in list(_open(root, ())):
+        if not reason:
+            undo(module)
 
 
 def fused(module: nn.Module) -> Fused | None:
@@ -112,14 +154,15 @@ def fused_below(module: nn.Module) -> bool:
 
 
 @contextmanager
-def _unfused(root: nn.Module) -> Iterator[None]:
-    kinds = [(module, type(module)) for module in root.modules() if fused(module)]
-    for module, _ in kinds:
+def unfused(root: nn.Module) -> Iterator[Collection[nn.Module]]:
+    """Gives every module under `root` its class back for a while. Yields those that were fused."""
+    kinds = {module: type(module) for module in root.modules() if fused(module)}
+    for module in kinds:
         undo(module)
     try:
-        yield
+        yield kinds
     finally:
-        for module, kind in kinds:
+        for module, kind in kinds.items():
             module.__class__ = kind
 
 
@@ -140,22 +183,35 @@ def _training_flags(root: nn.Module) -> Iterator[Callable[[bool], None]]:
 
 
 def _may_hold_pattern(module: nn.Module) -> bool:
-    forward = type(module).forward
-    if forward is nn.Sequential.forward:
+    if type(module).forward is nn.Sequential.forward:
         return any(isinstance(child, patterns.ANCHORS) for child in module.children())
-    if (getattr(forward, "__module__", None) or "").startswith(("torch.", "fastgan.nn.")):
-        return False
-    return any(isinstance(child, patterns.ANCHORS) for child in module.modules() if child is not module)
+    return is_traceable(module) and any(
+        isinstance(child, patterns.ANCHORS) for child in module.modules() if child is not module
+    )
 
 
-def _closed(module: nn.Module) -> str:
+def is_traceable(module: nn.Module) -> bool:
+    """Whether the forward of a module is one of a user's, or that of nn.Sequential."""
+    forward = getattr(type(module), "forward", None)  # a TorchScript module has none
+    if forward is None or forward is nn.Sequential.forward:
+        return forward is not None
+    return not (getattr(forward, "__module__", None) or "").startswith(("torch.", "fastgan.nn."))
+
+
+def _closed(module: nn.Module, were_fused: Collection[nn.Module]) -> str:
     """Why a module is left alone with all that is in it, or ""."""
     if isinstance(module, torch.jit.ScriptModule):
         return "a TorchScript module; fuse before torch.jit.script"
-    dynamo = sys.modules.get("torch._dynamo.eval_frame")
+    dynamo, fsdp = (sys.modules.get(name) for name in ("torch._dynamo.eval_frame", "torch.distributed.fsdp"))
     if module._compiled_call_impl is not None or (dynamo is not None and isinstance(module, dynamo.OptimizedModule)):
-        return "already compiled; fuse before torch.compile"
-    return ""
+        what, remedy = "already compiled", "torch.compile"
+    elif fsdp is not None and isinstance(module, fsdp.FullyShardedDataParallel):
+        what, remedy = "sharded by FSDP", "it is wrapped in FullyShardedDataParallel"
+    else:
+        return ""
+    if any(child in were_fused for child in module.modules()):
+        return f"it is {what}; what was fused in it before stays so"
+    return f"it is {what}; fuse before {remedy}"
 
 
 def _left_alone(module: nn.Module) -> str:
@@ -211,7 +267,7 @@ def _chain(module: nn.Module) -> fx.Graph:
     return graph
 
 
-def _sequential_forward(plan: Plan, backend: str) -> _Rewritten:
+def _sequential_source(plan: Plan, backend: str) -> _Source:
     """nn.Sequential.forward with the fused calls."""
     assert plan.graph is not None
     base = type(plan.module)
@@ -237,14 +293,18 @@ def _sequential_forward(plan: Plan, backend: str) -> _Rewritten:
     {(chr(10) + "    ").join(lines)}
     return input
 """
-    return _compile(source, space, plan), lambda self: len(self._modules) == len(names)
+    return source, space
 
 
-def _traced_forward(plan: Plan, backend: str) -> _Rewritten:
-    """The graph with the fused calls as a function, before which is tested that it is the forward of the class."""
+def _sequential_forward(plan: Plan, source: str, space: dict[str, Any]) -> _Rewritten:
+    length = len(plan.module._modules)
+    return _compile(source, space, plan), lambda self: len(self._modules) == length
+
+
+def _traced_source(plan: Plan, backend: str) -> _Source:
+    """The graph with the fused calls as a function."""
     assert plan.graph is not None
-    assert plan.traced is not None
-    graph, arguments = plan.graph, plan.traced.arguments
+    graph = plan.graph
     space: dict[str, Any] = {}
     results: dict[fx.Node, fx.Node] = {}  # last step of a site -> its fused call
 
@@ -265,8 +325,14 @@ def _traced_forward(plan: Plan, backend: str) -> _Rewritten:
             graph.erase_node(step)
     code = graph.python_code("self")
     source = code.src[code.src.index("def forward(") :]  # without the lines for tracing it again
-    rewritten = _compile(source, code.globals | space, plan)
-    base, hold = type(plan.module), plan.traced.conditions.compile()
+    return source, code.globals | space
+
+
+def _traced_forward(plan: Plan, source: str, space: dict[str, Any]) -> _Rewritten:
+    """The function, before which is tested that it is the forward of the class."""
+    assert plan.traced is not None
+    rewritten = _compile(source, space, plan)
+    base, hold, arguments = type(plan.module), plan.traced.conditions.compile(), plan.traced.arguments
     original = base.forward
 
     def holds(self: Any) -> bool:
@@ -343,8 +409,8 @@ def _unpickled(base: type, backend: str) -> _Kind:
         self.__class__ = base
         self.__setstate__(state)
         plan = Plan("", self)
-        with _unfused(self):
-            _examine(self, [plan])
+        with unfused(self):
+            examine(self, [plan])
         if plan.sites:
             apply(plan, backend)
 

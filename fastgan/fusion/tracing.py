@@ -9,6 +9,7 @@ refused where it could differ from the forward. What it took that can change bec
 from __future__ import annotations
 
 import enum
+import gc
 import inspect
 import math
 import operator
@@ -195,12 +196,16 @@ class _Audit:
 
         nn.Module.__getattribute__ = getattribute  # type: ignore[method-assign, assignment]
         self.entry = forward.__code__
+        collecting = gc.isenabled()
+        gc.disable()  # a collection would run callbacks and finalizers in between, which are not the forward's
         hook(self._call)
         try:
             yield
         finally:
             hook(old)
             del nn.Module.__getattribute__
+            if collecting:
+                gc.enable()
 
     def _call(self, frame: types.FrameType, event: str, argument: Any) -> None:
         if event != "call":

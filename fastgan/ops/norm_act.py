@@ -77,7 +77,9 @@ def norm_act(
             )  # fmt: skip
         except Exception as error:
             problem = error
-    _check(x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits)
+    _check(
+        x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits, process_group
+    )  # fmt: skip
     if problem is not None:
         raise problem
     return (_native if path == "native" else _composed)(
@@ -92,6 +94,7 @@ def _native(
     if x.numel() == 0:
         if shared is not None:
             raise ValueError(f"norm_act: x {tuple(x.shape)} is empty; every rank of a process group needs a sample")
+        _check(x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits, None)
         return _composed(  # PyTorch defines what comes of nothing at all
             x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits, None
         )  # fmt: skip
@@ -111,7 +114,7 @@ def _native(
     if in_halves:  # the halves do not check the running statistics and the numbers
         _check(
             x, weight, bias, running_mean, running_var, act, alpha if slope is None else slope, training, momentum, eps,
-            instance, splits,
+            instance, splits, shared,
         )  # fmt: skip
     apply = _NormAct.apply if torch.compiler.is_compiling() else _apply
     return apply(x, weight, bias, slope, running_mean, running_var, settings, instance, in_halves, shared)
@@ -179,6 +182,10 @@ def _differentiable_backward(
 ) -> list[Tensor | None]:
     """The gradient of the reference, as a differentiable function of grad_y, x and the parameters."""
     groups, _, eps, act, alpha = settings
+    # Of aliases: gradients of the tensors themselves would run their hooks, and pass through x into what made it, where
+    # the same weight may be once more. Not of x.view_as(x), whose strides differ for a batch of one.
+    x = x[...]
+    weight, bias, slope = (None if t is None else t[...] for t in (weight, bias, slope))
     mean = var = None
     if groups == 0:  # the running statistics of the forward pass, which may have changed since
         dtype = next((t.dtype for t in (weight, bias) if t is not None), statistics.dtype)
@@ -314,6 +321,7 @@ def _check(
     eps: Any,
     instance: bool,
     splits: Any,
+    process_group: ProcessGroup | None,
 ) -> None:
     """Every complaint that a user of norm_act can meet."""
     if not isinstance(x, Tensor):
@@ -358,7 +366,7 @@ def _check(
         why = "instance normalisation has no splits" if instance else f"{splits} parts do not divide it equally"
         raise ValueError(f"norm_act: splits={splits} for a batch of {shape[0]}: {why}")
     values = x.numel() // max(channels * (shape[0] if instance else splits), 1)
-    if values == 1:
+    if values == 1 and (instance or process_group is None or process_group.size() == 1):  # else each rank has some
         raise ValueError(
             f"norm_act: one value per channel when training, from x of shape {tuple(shape)}"
             + (f" in {splits} splits" if splits > 1 else "")

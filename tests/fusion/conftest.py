@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from fastgan import backend, fuse
+from fastgan import backend, fuse, ops
 from fastgan.fusion import calls
 
 
@@ -34,6 +35,32 @@ def op(monkeypatch):
 
     monkeypatch.setattr(calls, "apply_norm", apply_norm)
     return counted
+
+
+@pytest.fixture
+def bias_op(monkeypatch):
+    """Counts the calls of bias_act after a convolution. They are made even where its kernel was not built: the op then
+    computes the same from PyTorch's own ops."""
+    counted = Calls()
+    original = ops.bias_act
+
+    def bias_act(z, *args, **kwargs):
+        counted.count += 1
+        y = original(z, *args, **kwargs)
+        counted.overwrote = y is z
+        return y
+
+    def choose(op, device, named="auto"):
+        return "native" if op == "bias_act" and named == "auto" else backend.choose(op, device, named)
+
+    monkeypatch.setattr(calls, "ops", SimpleNamespace(bias_act=bias_act))
+    monkeypatch.setattr(calls, "_backend", SimpleNamespace(choose=choose, wanted=backend.wanted))
+    return counted
+
+
+@pytest.fixture(autouse=True)
+def small_maps_too(monkeypatch):
+    monkeypatch.setattr(calls, "LEAST_ELEMENTS", 0)
 
 
 @pytest.fixture(autouse=True)

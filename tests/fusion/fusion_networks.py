@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -161,24 +162,71 @@ def named_sequential() -> nn.Module:
     )
 
 
-# Name -> (network, shape of an input, places that are fused).
+def discriminator(norm: Callable[[nn.Module], nn.Module] = lambda conv: conv) -> nn.Module:
+    """As in SNGAN, small: no norm of the maps, but of the weights."""
+    return nn.Sequential(
+        norm(nn.Conv2d(3, 6, 3, 1, 1)),
+        nn.LeakyReLU(0.1),
+        norm(nn.Conv2d(6, 6, 4, 2, 1)),
+        nn.LeakyReLU(0.1, inplace=True),
+        norm(nn.Conv2d(6, 4, 3, 1, 1, padding_mode="reflect")),
+        nn.SiLU(),
+        norm(nn.Conv2d(4, 1, 4)),
+    )
+
+
+class Convolutions(nn.Module):
+    """Every convolution with every activation, as modules and as functions, with and without biases."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Sequential(
+            nn.Conv1d(2, 4, 3, padding="same"), nn.ReLU(), nn.Conv1d(4, 4, 2, groups=2), nn.PReLU(4)
+        )
+        self.up = nn.Sequential(nn.ConvTranspose1d(4, 2, 3, 2, output_padding=1), nn.Tanh())
+        self.two = nn.Sequential(
+            nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"),
+            nn.ELU(0.7),
+            nn.ConvTranspose2d(3, 4, 3, 2, 1, output_padding=1, dilation=2, bias=False),
+            nn.Sigmoid(),
+            nn.Conv2d(4, 2, 1, bias=False),
+            nn.LeakyReLU(0.2),
+            nn.Flatten(2),
+            nn.Unflatten(2, (26, 14)),
+            nn.Conv2d(2, 2, 3, padding="same", padding_mode="replicate"),
+            nn.ReLU(inplace=True),
+        )
+        self.three = nn.Conv3d(2, 2, (1, 2, 2))
+        self.four = nn.ConvTranspose3d(2, 1, 2)
+        self.weight = nn.Parameter(torch.full((2,), 0.25))
+
+    def forward(self, x):
+        x = self.up(self.one(x))
+        x = self.two(x[..., None].expand(-1, -1, -1, 6))
+        x = F.prelu(self.three(x[:, :, None]), self.weight)
+        return F.leaky_relu(self.four(x), 0.3, inplace=True)
+
+
+# Name -> (network, shape of an input, norms that are fused, convolutions with their activations, matrix products).
 NETWORKS = {
-    "sequential": (sequential, (4, 3, 16, 16), 1),
-    "generator": (Generator, (4, 3, 1, 1), 2),
-    "residual": (Residual, (4, 3, 5, 5), 1),
-    "residual_down": (lambda: Residual(True), (4, 3, 5, 5), 1),
-    "functional": (Functional, (4, 3, 5, 5), 15),
-    "shared": (Shared, (4, 3, 5, 5), 2),
-    "inherited": (Inherited, (4, 3, 2, 2), 1),
-    "volumes": (Volumes, (4, 2, 12), 5),
-    "named": (named_sequential, (4, 3, 6, 6), 1),
-    "nested": (lambda: nn.Sequential(Residual(), nn.Sequential(Shared(), Residual())), (4, 3, 5, 5), 4),
+    "sequential": (sequential, (4, 3, 16, 16), 1, 0, 1),
+    "generator": (Generator, (4, 3, 1, 1), 2, 0, 1),
+    "residual": (Residual, (4, 3, 5, 5), 2, 0, 0),
+    "residual_down": (lambda: Residual(True), (4, 3, 5, 5), 2, 0, 0),
+    "functional": (Functional, (4, 3, 5, 5), 15, 0, 0),
+    "shared": (Shared, (4, 3, 5, 5), 2, 0, 0),
+    "inherited": (Inherited, (4, 3, 2, 2), 1, 0, 0),
+    "volumes": (Volumes, (4, 2, 12), 5, 0, 0),
+    "named": (named_sequential, (4, 3, 6, 6), 1, 0, 0),
+    "nested": (lambda: nn.Sequential(Residual(), nn.Sequential(Shared(), Residual())), (4, 3, 5, 5), 6, 0, 0),
+    "convolutions": (Convolutions, (4, 2, 6), 0, 7, 0),
+    "discriminator": (discriminator, (4, 3, 8, 8), 0, 3, 1),
 }
 
 
 def build(name: str) -> tuple[nn.Module, torch.Tensor]:
     """A network and an input for it, the same at each call, in float64."""
-    network, shape, _ = NETWORKS[name]
+    network, shape, *_ = NETWORKS[name]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         made = network().double()

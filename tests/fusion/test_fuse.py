@@ -9,7 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 from torch.utils import _pytree as pytree
 
-from fastgan import explain, fuse
+from fastgan import backend, explain, fuse
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}  # of float64
 
@@ -21,14 +21,21 @@ def loss_of(output):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.usefixtures("bias_op")
 class TestSameMathematics:
-    def test_finds_the_places(self, name, op):
+    def test_finds_the_places(self, name, op, bias_op):
         network, x = build(name)
-        assert sum(row.kernel != "" for row in explain(network)) == NETWORKS[name][2]
+        norms, convolutions, products = NETWORKS[name][2:]
+        kernels = [row.kernel.split()[0] for row in explain(network) if row.kernel]
+        assert [kernels.count(k) for k in ("norm_act", "bias_act", "linear")] == [norms, convolutions, products]
         assert fuse(network) is network
-        assert explain(network).to_dict()["fused"] == op.expected(NETWORKS[name][2])
+        fused = [row.kernel.split()[0] for row in explain(network) if row.fused]
+        assert fused.count("norm_act") == op.expected(norms)
+        assert fused.count("linear") == products
+        assert fused.count("bias_act") == (convolutions if backend.choose("bias_act", "cpu") == "native" else 0)
         network(x)
-        assert op.take() == op.expected(NETWORKS[name][2])
+        assert op.take() == op.expected(norms)
+        assert bias_op.take() == convolutions
 
     @pytest.mark.parametrize("training", [True, False])
     def test_outputs_and_gradients(self, name, training, pair):
@@ -62,15 +69,18 @@ class TestSameMathematics:
         assert_close(fused.state_dict(), plain.state_dict(), **loose)
 
 
+@pytest.mark.usefixtures("bias_op")
 class TestSecondDerivative:
-    def test_r1_penalty(self, pair):
-        fused, plain = pair(build("sequential")[0])
+    @pytest.mark.parametrize("name", ["sequential", "discriminator", "convolutions", "residual", "volumes"])
+    def test_r1_penalty(self, name, pair):
+        fused, plain = pair(build(name)[0])
         grads = []
         for model in (fused, plain):
-            x = build("sequential")[1].requires_grad_()
+            x = build(name)[1].requires_grad_()
             (grad,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
             grad.square().sum().backward()
-            grads.append([p.grad for p in model.parameters()])
+            grads.append({key: p.grad for key, p in model.named_parameters() if p.grad is not None})
+        assert grads[0]
         assert_close(*grads, **EXACT)
 
 

@@ -7,118 +7,11 @@ import random
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
 from fastgan import explain, fuse
-
-
-class Norm(nn.BatchNorm2d):
-    def forward(self, x):
-        return super().forward(x) * 2
-
-
-def hooked(kind):
-    network = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU())
-    network[0 if kind is nn.BatchNorm2d else 1].register_forward_hook(lambda module, args, out: out + 1)
-    return network
-
-
-def parametrized():
-    network = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU())
-    nn.utils.parametrizations.weight_norm(network[0], dim=None)
-    return network
-
-
-def replaced_forward():
-    network = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU())
-    network[0].forward = lambda x: x * 2
-    return network
-
-
-class Skip(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.norm, self.act = nn.BatchNorm2d(3), nn.ReLU(inplace=True)
-
-    def forward(self, x):
-        h = self.norm(x)
-        return self.act(h) + h  # in place, so h is the activation's output here
-
-
-class StatementInPlace(Skip):
-    def forward(self, x):
-        h = self.norm(x)
-        F.relu(h, inplace=True)
-        return h
-
-
-class Returned(Skip):
-    def forward(self, x):
-        h = self.norm(x)
-        return self.act(h), h
-
-
-class FunctionalNorm(Skip):
-    def forward(self, x):
-        return F.relu(F.batch_norm(x, self.norm.running_mean, self.norm.running_var))
-
-
-class ComputedSlope(Skip):
-    def forward(self, x):
-        return F.leaky_relu(self.norm(x), x.shape[1] * 0.1)
-
-
-STEPS = {
-    "activation first": (lambda: nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1)), "before the norm"),
-    "dropout between": (lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Dropout(0.0), nn.ReLU()), "dropout between"),
-    "norm alone": (lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1)), "a norm alone is left to PyTorch"),
-    "norm last": (lambda: nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)), "a norm alone is left to PyTorch"),
-    "unknown activation": (lambda: nn.Sequential(nn.BatchNorm2d(3), nn.GELU()), "no kernel for GELU"),
-    "own norm": (lambda: nn.Sequential(Norm(3), nn.ReLU()), "a subclass of BatchNorm2d with code of its own"),
-    "hook on the norm": (lambda: hooked(nn.BatchNorm2d), "BatchNorm2d has a hook"),
-    "hook on the activation": (lambda: hooked(nn.ReLU), "ReLU has a hook"),
-    "parametrized norm": (parametrized, "the BatchNorm2d is parametrized"),
-    "replaced forward": (replaced_forward, "has another forward than PyTorch's"),
-    "used again": (Skip, "used 2 times"),
-    "in place as a statement": (StatementInPlace, "used 2 times"),
-    "returned too": (Returned, "used 2 times"),
-    "functional norm": (FunctionalNorm, "a functional norm"),
-    "slope from a shape": (ComputedSlope, "computed in the forward"),
-}
-
-
-class TestSteps:
-    @pytest.mark.parametrize("name", STEPS)
-    def test_says_why(self, name, pair):
-        make, reason = STEPS[name]
-        network = make()
-        kinds = [type(m) for m in network.modules()]
-        (row,) = explain(network)
-        assert reason in row.reason
-        fused, plain = pair(network)
-        assert [type(m) for m in network.modules()] == kinds
-        x = torch.randn(2, 3, 4, 4)
-        for _ in range(2):
-            assert_close(fused(x.clone()), plain(x.clone()), rtol=0, atol=0)
-        (row,) = explain(network)
-        assert reason in row.reason
-        assert not row.fused
-
-    def test_lazy_norm(self):
-        network = nn.Sequential(nn.LazyConv2d(4, 1), nn.LazyBatchNorm2d(), nn.ReLU())
-        assert "not initialised" in explain(fuse(network))["1"].reason
-        network(torch.randn(2, 3, 4, 4))
-        assert not explain(network)["1"].fused
-        assert explain(network)["1"].reason == "not fused yet"
-
-    def test_norm_by_itself(self):
-        norm = fuse(nn.BatchNorm2d(3))
-        assert type(norm) is nn.BatchNorm2d
-        assert len(explain(norm)) == 0
-
 
 NOISE = True
 SCALES = [1.0]
@@ -422,13 +315,66 @@ class TestWholes:
         compiled = torch.compile(network, backend="eager")
         fuse(compiled)
         assert type(network) is nn.Sequential
-        assert "already compiled" in explain(compiled)[""].reason
+        assert "it is already compiled; fuse before torch.compile" in explain(compiled)[""].reason
 
     def test_compiled_in_place(self):
         network = nn.Sequential(nn.Sequential(nn.BatchNorm2d(3), nn.ReLU()))
         network.compile(backend="eager")
-        assert "already compiled" in explain(fuse(network))[""].reason
+        assert "it is already compiled; fuse before torch.compile" in explain(fuse(network))[""].reason
         assert type(network[0]) is nn.Sequential
+
+    @pytest.mark.parametrize("how", ["in place", "wrapped"])
+    def test_fused_then_compiled_then_fused_again(self, how):
+        """What was fused before stays so: it is part of what was compiled."""
+        network = fuse(nn.Sequential(nn.Sequential(nn.BatchNorm2d(3), nn.ReLU())))
+        kind = type(network[0])
+        if how == "in place":
+            network.compile(backend="eager")
+        whole = network if how == "in place" else torch.compile(network, backend="eager")
+        fuse(whole)
+        assert type(network[0]) is kind is not nn.Sequential
+        assert explain(whole)[""].reason == "it is already compiled; what was fused in it before stays so"
+
+    @pytest.fixture
+    def group(self, tmp_path):
+        torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+        yield
+        torch.distributed.destroy_process_group()
+
+    @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+    @pytest.mark.usefixtures("group")
+    @pytest.mark.parametrize("original", [True, False])
+    def test_fully_sharded_data_parallel(self, original):
+        from torch.distributed.fsdp import FullyShardedDataParallel
+
+        def inner():
+            torch.manual_seed(0)
+            return nn.Sequential(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.ReLU()), nn.Conv2d(3, 1, 1))
+
+        def sharded(network):
+            return FullyShardedDataParallel(network, device_id=torch.device("cpu"), use_orig_params=original)
+
+        network = nn.Sequential(sharded(inner()), nn.BatchNorm2d(1), nn.Tanh())
+        expected = network(x := torch.randn(2, 3, 4, 4))
+        fuse(network)
+        report = explain(network)
+        assert [row.path for row in report] == ["0", "1"]
+        assert "it is sharded by FSDP; fuse before it is wrapped" in report["0"].reason
+        assert not any("_fastgan_fused" in vars(type(m)) for m in network[0].modules())
+        before = sharded(fuse(inner()))
+        fuse(before)
+        assert any("_fastgan_fused" in vars(type(m)) for m in before.modules())
+        assert explain(before)[""].reason == "it is sharded by FSDP; what was fused in it before stays so"
+        assert_close(nn.Sequential(before, *network[1:])(x), expected)
+
+    @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+    @pytest.mark.usefixtures("group")
+    def test_wrappers_are_looked_into(self, op):
+        for wrap in (nn.parallel.DistributedDataParallel, nn.DataParallel):
+            model = fuse(wrap(nn.Sequential(nn.BatchNorm2d(3), nn.ReLU())))
+            assert explain(model)["module.0"].kernel
+            model(torch.randn(2, 3, 4, 4))
+            assert op.take() == op.expected(1)
 
     @pytest.mark.parametrize("wrong", [None, 3, nn.BatchNorm2d, torch.relu])
     def test_not_a_module(self, wrong):
