@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fastgan import backend as _backend
-from fastgan.ops.gan_loss import PLAYERS, check_logits, is_one
+from fastgan.ops.gan_loss import PLAYERS, check_logits, common_dtype, is_one
 from fastgan.reference import class_loss as reference
 from fastgan.reference.gan_loss import computed_in
 
@@ -90,7 +89,7 @@ def _native(real, real_labels, unlabelled, fake, fake_labels, player):
     logits = [x for x in (real, unlabelled, fake) if x is not None]
     labels = [t for t in (real_labels, fake_labels) if t is not None]
     if any(not t.is_contiguous() for t in (*logits, *labels)) or any(x.dtype != logits[0].dtype for x in logits):
-        dtype = functools.reduce(torch.promote_types, (x.dtype for x in logits))
+        dtype = common_dtype(*logits)
         real, unlabelled, fake = (None if x is None else x.to(dtype).contiguous() for x in (real, unlabelled, fake))
         real_labels, fake_labels = (None if t is None else t.contiguous() for t in (real_labels, fake_labels))
     if generator and fake_labels is None:  # the others are there for their means

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -142,13 +143,17 @@ def _dense(x: Tensor) -> Tensor:
 
 def _alike(real: Tensor, fake: Tensor, kind: str) -> tuple[Tensor, Tensor]:
     """Dense, of one dtype and, where they are compared one by one, in one order of memory."""
-    if real.dtype not in _DTYPES or fake.dtype not in _DTYPES:
-        raise TypeError  # in words by _check, like all that is wrong here
-    dtype = torch.promote_types(real.dtype, fake.dtype)
+    dtype = common_dtype(real, fake)
     real, fake = _dense(real.to(dtype)), _dense(fake.to(dtype))
     if kind == "relativistic" and real.stride() != fake.stride():
         real, fake = real.contiguous(), fake.contiguous()
     return real, fake
+
+
+def common_dtype(*logits: Tensor) -> torch.dtype:
+    if any(x.dtype not in _DTYPES for x in logits):
+        raise TypeError  # in words by the op's _check, like all that is wrong here
+    return functools.reduce(torch.promote_types, (x.dtype for x in logits))
 
 
 class _GanLoss(torch.autograd.Function):

@@ -265,6 +265,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"fake_labels": T}, ValueError, "fake_labels without fake_logits"),
     ({"real_logits": "no"}, TypeError, "real_logits must be a tensor or None, got str"),
     ({"real_logits": X.long()}, TypeError, "torch.int64; accepted: float32"),
+    ({"unlabelled_logits": X, "fake_logits": X.long()}, TypeError, "fake_logits are torch.int64"),
     ({"real_logits": X[0]}, ValueError, r"real_logits have shape \(3,\); expected \(rows, classes\)"),
     ({"real_logits": X[:0], "real_labels": T[:0]}, ValueError, r"real_logits are empty, of shape \(0, 3\)"),
     ({"unlabelled_logits": torch.randn(4, 5)}, ValueError, "real_logits have 3 classes and unlabelled_logits 5"),

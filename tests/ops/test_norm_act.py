@@ -405,6 +405,28 @@ class TestWithTorch:
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             y.sum().backward()
 
+    @pytest.mark.parametrize("act", [a for a in ACTIVATIONS if a not in ("none", "prelu")])
+    def test_keeps_half_of_what_pytorch_keeps_for_backward(self, act: str) -> None:
+        def kept(block: Any) -> int:
+            storages: dict[int, int] = {}
+
+            def pack(t: Tensor) -> Tensor:
+                storages[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+                return t
+
+            x = torch.randn(16, 32, 16, 16, requires_grad=True)
+            with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+                y = block(x)
+            assert y.requires_grad
+            return sum(storages.values())
+
+        weight, bias = (torch.ones(32, requires_grad=True) for _ in range(2))
+        in_place = {"relu": F.relu_, "leaky_relu": lambda z: F.leaky_relu_(z, 0.2), "tanh": torch.tanh_,
+                    "sigmoid": torch.sigmoid_, "elu": F.elu_, "silu": F.silu}  # fmt: skip
+        eager = kept(lambda x: in_place[act](F.batch_norm(x, None, None, weight, bias, True)))
+        fused = kept(lambda x: ops.norm_act(x, weight, bias, act=act, backend="native"))
+        assert fused <= 0.55 * eager, f"{fused} bytes of {eager}"
+
     def test_no_gradient_is_computed_for_what_needs_none(self, path: str) -> None:
         weight = torch.ones(3, requires_grad=True)
         ops.norm_act(torch.randn(4, 3, 2, 2), weight, torch.zeros(3), backend=path).sum().backward()
