@@ -6,7 +6,7 @@ DEMO ?= runs/demo
 NATIVE := setup.py pyproject.toml CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench clean
+.PHONY: help install demo test sanitize lint format bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,18 @@ demo: install ## train a DCGAN on digits into runs/demo and measure it beside ea
 
 test: install ## run every test
 	$(BIN)/python -m pytest
+
+SANITIZED := build/sanitized
+sanitize: install ## run the op tests on a build with AddressSanitizer and UndefinedBehaviorSanitizer
+	$(BIN)/cmake -S . -B $(SANITIZED) -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DFASTGAN_SANITIZE=ON \
+	    -DFASTGAN_TORCH_DIR=$$($(BIN)/python -c "import pathlib, torch; print(pathlib.Path(torch.__file__).parent)")
+	$(BIN)/cmake --build $(SANITIZED) --target fastgan_cpu
+	rm -rf $(SANITIZED)/python && mkdir $(SANITIZED)/python && cp -r fastgan $(SANITIZED)/python/
+	rm -f $(SANITIZED)/python/fastgan/*.so && cp $(SANITIZED)/libfastgan_cpu.so $(SANITIZED)/python/fastgan/
+	cd $(SANITIZED)/python && PYTHONPATH="$$PWD" ASAN_OPTIONS=detect_leaks=0 \
+	    LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so)" \
+	    $(abspath $(BIN))/pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml --import-mode=append \
+	    -m "not slow" $(CURDIR)/tests/ops
 
 lint: install ## ruff, mypy, clang-format, import-linter; changes nothing
 	$(BIN)/ruff check .

@@ -32,21 +32,45 @@ def _step(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+LAYOUTS = [(d, m) for m in ("channels_last", "contiguous") for d in ("float32", "bfloat16")]
+
+
 def _ops(result: dict[str, Any]) -> str:
+    parts = [
+        "`norm_act` with leaky ReLU, forward and backward, against `batch_norm` + `leaky_relu_`:",
+        _by_shape(result, "norm_act"),
+        "`bias_act` with leaky ReLU, forward and backward, against bias add + `leaky_relu_`:",
+        _by_shape(result, "bias_act"),
+        "(2, 4, 2, 2) has nothing to compute: it shows what a call costs.",
+        "`gan_loss` of a discriminator: value, gradients and the two means that one logs, against the sequence of\n"
+        "PyTorch's functions:",
+        _gan_loss(result),
+    ]
+    return "\n\n".join(parts)
+
+
+def _by_shape(result: dict[str, Any], op: str) -> str:
     cases: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
     for row in result["rows"]:
-        if row["variant"] == "fastgan":
+        if row["variant"] == "fastgan" and row["case"].startswith(op):
             *words, dtype, layout = row["case"].split()
-            kind = "instance" if "instance" in words else "batch"
+            kind = "instance" if "instance" in words else "batch" if op == "norm_act" else "bias"
             shape = ", ".join(map(str, row["facts"]["shape"]))
             cases.setdefault((kind, shape), {})[dtype, layout] = row["ratio"]
-    columns = [(d, m) for m in ("channels_last", "contiguous") for d in ("float32", "bfloat16")]
-    lines = ["`norm_act` with leaky ReLU, forward and backward, against `batch_norm` + `leaky_relu_`:", "",
-             "| norm | shape | " + " | ".join(f"{d} {m}" for d, m in columns) + " |", "|---" * 6 + "|"]  # fmt: skip
+    lines = ["| | shape | " + " | ".join(f"{d} {m}" for d, m in LAYOUTS) + " |", "|---" * 6 + "|"]
     for (kind, shape), ratios in cases.items():
-        cells = (f"{ratios[c]:.2f}x" if c in ratios else "" for c in columns)
+        cells = (f"{ratios[c]:.2f}x" if c in ratios else "" for c in LAYOUTS)
         lines.append(f"| {kind} | {shape} | " + " | ".join(cells) + " |")
-    lines += ["", "(2, 4, 2, 2) has nothing to compute: it shows what a call costs."]
+    return "\n".join(lines)
+
+
+def _gan_loss(result: dict[str, Any]) -> str:
+    lines = ["| loss | logits | dtype | |", "|---|---|---|---|"]
+    for row in result["rows"]:
+        if row["variant"] == "fastgan" and row["case"].startswith("gan_loss"):
+            facts = row["facts"]
+            shape = ", ".join(map(str, facts["shape"]))
+            lines.append(f"| {facts['kind'].replace('_', ' ')} | {shape} | {facts['dtype']} | {row['ratio']:.2f}x |")
     return "\n".join(lines)
 
 

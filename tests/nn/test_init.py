@@ -13,8 +13,9 @@ from fastgan.nn import ConvNormAct2d, NormAct2d, init
 
 def network() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(16, 64, 4), nn.BatchNorm2d(64), ConvNormAct2d(64, 64, 3, bias=True), nn.ConvTranspose2d(64, 32, 4, 2, 1),
-        nn.InstanceNorm2d(32, affine=True), nn.Flatten(), nn.Linear(100, 200), nn.BatchNorm1d(4, affine=False),
+        nn.Conv2d(16, 64, 4), nn.BatchNorm2d(64), ConvNormAct2d(64, 64, 3, bias=True),
+        nn.ConvTranspose2d(64, 32, 4, 2, 1), nn.InstanceNorm2d(32, affine=True), nn.Flatten(), nn.Linear(100, 200),
+        nn.BatchNorm1d(4, affine=False),
     )  # fmt: skip
 
 

@@ -1,0 +1,70 @@
+"""The guides say what is so: every python block runs, in order, and every text block after one is what it printed.
+
+A `console` block is a command of the shell, `$ fastgan ...`, with its output; `...` stands for any text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+GUIDES = sorted((Path(__file__).parents[1] / "docs").glob("*.md"))
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def same(expected: str, printed: str) -> bool:
+    pattern = r".*?".join(r"\s+".join(map(re.escape, part.split())) for part in expected.split("..."))
+    return re.fullmatch(pattern.replace(r".*?", r"[\s\S]*?"), " ".join(printed.split())) is not None
+
+
+def run_console(block: str, folder: Path) -> None:
+    command, _, expected = block.removeprefix("$ ").partition("\n")
+    words = shlex.split(command)
+    assert words[0] in ("fastgan", "python"), f"a guide's command must be fastgan or python: {command}"
+    program = [sys.executable, "-m", "fastgan"] if words[0] == "fastgan" else [sys.executable]
+    done = subprocess.run([*program, *words[1:]], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert same(expected, done.stdout), f"{command}\nprinted\n{done.stdout}\nthe guide has\n{expected}"
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda p: p.stem)
+def test_guide(guide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    text = guide.read_text()
+    space: dict[str, Any] = {"__name__": "__main__"}
+    printed: str | None = None
+    count = 0
+    for block in BLOCK.finditer(text):
+        language, body = block.groups()
+        line = text[: block.start()].count("\n") + 2
+        if language == "python":
+            out = io.StringIO()
+            file = re.match(r"# file: (\S+)\n", body)
+            if file:
+                (tmp_path / file[1]).write_text(body)
+                continue
+            with contextlib.redirect_stdout(out):
+                exec(compile("\n" * (line - 1) + body, str(guide), "exec"), space)
+            printed = out.getvalue()
+            count += 1
+        elif language == "text" and printed is not None:
+            assert same(body, printed), f"line {line} printed\n{printed}\nthe guide has\n{body}"
+            printed = None
+        elif language == "console":
+            run_console(body, tmp_path)
+    assert count, "a guide without a line that runs"
+
+
+def test_the_comparison_can_fail() -> None:
+    assert same("a ... c\nd", "a b  c\n d\n")
+    assert not same("a ... c", "a b d")
+    assert not same("3.50", "3x50")
