@@ -13,7 +13,9 @@ END = "<!-- end of figures -->"
 
 def table() -> str:
     step, ops = (json.loads((ROOT / f"benchmarks/results/{name}.json").read_text()) for name in ("step", "ops"))
-    return "\n\n".join([_step(step), _ops(ops), _machine(step["machine"])])
+    return "\n\n".join(
+        [_step(step), _ops(ops), f"Steps: {_machine(step['machine'])}\n\nOps: {_machine(ops['machine'])}"]
+    )
 
 
 def _step(result: dict[str, Any]) -> str:
@@ -76,7 +78,7 @@ def _gan_loss(result: dict[str, Any]) -> str:
 
 def _machine(machine: dict[str, Any]) -> str:
     return (
-        f"Measured {machine['date']} on {machine['processor']}, {machine['threads']} threads, "
+        f"measured {machine['date']} on {machine['processor']}, {machine['threads']} threads, "
         f"torch {machine['torch']}, fastgan {machine['fastgan']} at {machine['revision']}."
     )
 
