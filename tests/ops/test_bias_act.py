@@ -495,6 +495,7 @@ class TestWithTorch:
 
     def test_frozen_bias_costs_no_sums(self) -> None:
         """The discriminator's parameters while the generator trains."""
+        assert backend.library("cpu").usable
         x, kernel = torch.randn(4, 3, requires_grad=True), torch.ops.fastgan.bias_act_backward_from_result
         for needed in (False, True):
             bias = torch.zeros(3, requires_grad=needed)
