@@ -1,6 +1,7 @@
 """Data sets, training batches and pictures of what was generated.
 
-`load("emoji")` gives an `ImageData`; `Batches(source, batch_size)` gives the same batches every time, also when resumed
+`load("emoji")` gives an `ImageData`, `load("photos/")` pictures that are decoded when they are needed, as `hf:NAME`
+does for data sets of Hugging Face; `Batches(source, batch_size)` gives the same batches every time, also when resumed
 in the middle of an epoch; `grid` and `save_png` turn samples into a picture.
 """
 

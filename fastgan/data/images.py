@@ -61,6 +61,12 @@ class ImageData:
     def __len__(self) -> int:
         return self.images.shape[0]
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of every image."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
     def resize(self, resolution: int) -> "ImageData":
         """The images at resolution x resolution: antialiased bicubic, rounded and clamped to 0..255.
 
@@ -84,8 +90,7 @@ class ImageData:
 
     def with_channels(self, channels: int) -> "ImageData":
         """The images in grey (1: ITU-R BT.601 luma) or with three channels (3: grey repeated)."""
-        if isinstance(channels, bool) or not isinstance(channels, int) or channels not in (1, 3):
-            raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels!r}")
+        check_channels(channels)
         have = self.images.shape[1]
         if have == channels:
             return self
@@ -105,3 +110,9 @@ def check_positive_int(name: str, value: int) -> None:
     """Raises ValueError unless value is an int >= 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}")
+
+
+def check_channels(channels: int) -> None:
+    """Raises ValueError unless channels is 1 or 3."""
+    if isinstance(channels, bool) or not isinstance(channels, int) or channels not in (1, 3):
+        raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels!r}")

@@ -1,6 +1,7 @@
 """Which images make the next batch: a function of the seed and of the place reached, nothing else."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -18,27 +19,43 @@ class Chosen(NamedTuple):
     seeds: Tensor  # (B,) int64 in 0..2**32-1, for augmentations inside a data set
 
 
-def choose(
-    count: int, batch_size: int, seed: int, drop_last: bool, epoch: int, position: int, device: torch.device
-) -> Iterator[Chosen]:
-    """Endless batches from (epoch, position) on, every epoch in an order of its own.
+@dataclass(frozen=True)
+class Order:
+    """How a data set is divided into batches. `batch_size` counts the images of all processes together."""
 
-    What is chosen does not depend on where the iteration began. The tensors of an epoch move to `device` once.
-    """
-    least = batch_size if drop_last else 1
-    while True:
-        if count - position >= least:
-            order, flips, seeds = (drawn.to(device) for drawn in _draw(seed, epoch, count))
-            while count - position >= least:
-                span = slice(position, min(position + batch_size, count))
-                position = span.stop
-                yield Chosen(epoch, position, order[span], flips[span], seeds[span])
-        epoch, position = epoch + 1, 0
+    batch_size: int
+    seed: int
+    drop_last: bool
+    rank: int = 0
+    ranks: int = 1
+
+    @property
+    def rows(self) -> int:
+        """Images of a batch that this process yields."""
+        return self.batch_size // self.ranks
+
+    def choose(self, count: int, epoch: int, position: int, device: torch.device) -> Iterator[Chosen]:
+        """Endless batches from (epoch, position) on, every epoch in an order of its own; of each, this process's rows.
+
+        What is chosen does not depend on where the iteration began. The tensors of an epoch move to `device` once.
+        """
+        least = self.batch_size if self.drop_last else 1
+        while True:
+            if count - position >= least:
+                order, flips, seeds = (drawn.to(device) for drawn in draw(self.seed, epoch, count))
+                while count - position >= least:
+                    first = position + self.rank * self.rows
+                    position = min(position + self.batch_size, count)
+                    span = slice(first, min(first + self.rows, position))
+                    yield Chosen(epoch, position, order[span], flips[span], seeds[span])
+            epoch, position = epoch + 1, 0
 
 
-def _draw(seed: int, epoch: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
+def draw(seed: int, *place_and_count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Order, flips and seeds of `count` images; *place, such as the epoch, tells one draw of a seed from another."""
+    *place, count = place_and_count
     # SeedSequence mixes: with a sum, epoch 1 of seed 0 would be epoch 0 of seed 1.
-    state = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)
+    state = np.random.SeedSequence([seed, *place]).generate_state(1, np.uint64)
     generator = torch.Generator().manual_seed(int(state[0]))
     order = torch.randperm(count, generator=generator)
     flips = torch.rand(count, generator=generator) < 0.5

@@ -5,13 +5,17 @@ import random
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from fastgan.data.decode import quiet
+from fastgan.data.lazy import LazyPictures
+from fastgan.data.problems import Note
 
 GREY_MODES = {"1", "L", "LA", "La"}
 COLOUR_MODES = {"RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV"}
@@ -21,8 +25,16 @@ TOLERANCE = 0.01
 NORMALISE = "give uint8, or normalise to [-1, 1] with mean 0.5 and standard deviation 0.5"
 
 
-class Samples(Dataset[tuple[Tensor, Tensor | None] | Exception]):
-    """Reads whole batches of a map-style data set: images (B, C, H, W), labels (B,) int64 or None.
+class Read(NamedTuple):
+    """A batch as it was read: images (B, C, H, W), labels (B,) int64 or None, and notes on its pictures."""
+
+    images: Tensor
+    labels: Tensor | None
+    notes: list[Note]
+
+
+class Samples(Dataset[Read | Exception]):
+    """Reads whole batches of a map-style data set that the user brought.
 
     Every item is read with Python's, NumPy's and PyTorch's CPU generators seeded for it, so that random augmentations
     give the same image in any worker and after a resume; the states of the caller's generators are put back.
@@ -31,41 +43,58 @@ class Samples(Dataset[tuple[Tensor, Tensor | None] | Exception]):
     def __init__(self, source: Any) -> None:
         self.source = source
 
-    def __getitem__(self, chosen: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor | None] | Exception:
+    def __getitem__(self, chosen: Sequence[tuple[int, int]]) -> Read | Exception:
         """chosen: (index, seed) of each item.   ->   the batch, or the error that names an item that cannot be used.
 
         The error is returned, not raised: the DataLoader would wrap its message in two tracebacks, and hold itself in a
         reference cycle that ends in five seconds of waiting for its workers (torch 2.13).
         """
         samples: list[tuple[Tensor, int | None]] = []
-        with _restored_generators():
+        with restored_generators():
             for index, seed in chosen:
-                random.seed(seed)
-                np.random.seed(seed)  # noqa: NPY002 - the generator that augmentations use
-                torch.random.default_generator.manual_seed(seed)
+                seed_generators(seed)
                 sample = self._sample(index)
                 if isinstance(sample, Exception):
                     return sample
                 samples.append(sample)
-        kinds = [kind_of(*sample) for sample in samples]
-        for (index, _), kind in zip(chosen, kinds):
-            if kind != kinds[0]:
-                return unlike(f"item {index} is {kind}, item {chosen[0][0]} is {kinds[0]}")
-        images, labels = zip(*samples)
-        return torch.stack(images), None if labels[0] is None else torch.tensor(labels)
+        return stacked(samples, [f"item {index}" for index, _ in chosen])
 
     def _sample(self, index: int) -> tuple[Tensor, int | None] | Exception:
         what = f"item {index} of the data set"
         try:
             item = self.source[index]
         except Exception as error:
-            return _unreadable(what, error)
+            return unreadable(what, error)
+        return sample_of(item, what)
+
+
+class Decoded(Dataset[Read | Exception]):
+    """Reads whole batches of a data set of picture files."""
+
+    def __init__(self, source: LazyPictures) -> None:
+        self.source = source
+
+    def __getitem__(self, indices: Sequence[int]) -> Read | Exception:
+        """The batch, or the error to raise."""
         try:
-            return read_sample(item, what)
-        except (TypeError, ValueError) as error:
+            with quiet():
+                read = [self.source.read(index) for index in indices]
+        except Exception as error:
             return error
-        except Exception as error:  # Pillow decodes files only when their pixels are asked for
-            return _unreadable(what, error)
+        images = torch.stack([image for image, _, _ in read]) if read else torch.empty(0)
+        labels = [label for _, label, _ in read]
+        notes = [note for _, _, notes in read for note in notes]
+        return Read(images, None if not labels or labels[0] is None else torch.tensor(labels), notes)
+
+
+def stacked(samples: Sequence[tuple[Tensor, int | None]], names: Sequence[str]) -> Read | Exception:
+    """The samples as one batch, or the error that names one that is unlike the first."""
+    kinds = [kind_of(*sample) for sample in samples]
+    for name, kind in zip(names, kinds):
+        if kind != kinds[0]:
+            return unlike(f"{name} is {kind}, {names[0]} is {kinds[0]}")
+    images, labels = zip(*samples)
+    return Read(torch.stack(images), None if labels[0] is None else torch.tensor(labels), [])
 
 
 def kind_of(image: Tensor, label: object) -> str:
@@ -79,12 +108,20 @@ def unlike(difference: str) -> ValueError:
     return ValueError(f"the data set's items must be alike, but {difference}: resize and convert them in the data set")
 
 
-def _unreadable(what: str, error: Exception) -> RuntimeError:
+def unreadable(what: str, error: Exception) -> RuntimeError:
     return RuntimeError(f"{what} cannot be read: {error!r}\n\n{traceback.format_exc()}")
 
 
+def seed_generators(seed: int) -> None:
+    """Seeds the generators that augmentations draw from. seed: 0..2**32-1"""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    torch.random.default_generator.manual_seed(seed)
+
+
 @contextmanager
-def _restored_generators() -> Iterator[None]:
+def restored_generators() -> Iterator[None]:
+    """Puts the states of the caller's generators back."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     try:
         yield
@@ -92,6 +129,16 @@ def _restored_generators() -> Iterator[None]:
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
         torch.set_rng_state(states[2])
+
+
+def sample_of(item: Any, what: str) -> tuple[Tensor, int | None] | Exception:
+    """The sample, or the error that says why the item is none."""
+    try:
+        return read_sample(item, what)
+    except (TypeError, ValueError) as error:
+        return error
+    except Exception as error:  # Pillow decodes files only when their pixels are asked for
+        return unreadable(what, error)
 
 
 def read_sample(item: Any, what: str) -> tuple[Tensor, int | None]:

@@ -177,6 +177,18 @@ def test_any_number_of_workers_gives_the_same_batches():
         assert same(take(Batches(Pictures(augment=True), 4, workers=workers), 8), expected)
 
 
+def test_ranks_share_the_batch_that_one_process_would_yield(make):
+    whole = take(make(flip=True, seed=2), 9)
+    parts = [make(flip=True, seed=2, rank=rank, ranks=2) for rank in range(2)]
+    for (images, labels), first, second in zip(whole, parts[0], parts[1]):
+        assert torch.equal(torch.cat([first.images, second.images]), images)
+        assert torch.equal(torch.cat([first.labels, second.labels]), labels)
+        assert parts[0].state_dict() == parts[1].state_dict()
+    resumed = make(flip=True, seed=2, rank=1, ranks=2)
+    resumed.load_state_dict(make(seed=2).state_dict() | {"position": 8})
+    assert torch.equal(next(resumed).images, whole[2][0][2:])
+
+
 def test_augmentations_change_from_epoch_to_epoch():
     batches = Batches(Pictures(augment=True), COUNT)
     by_index = [{i: image[:, 1:4] for i, image in zip(indices(x), x)} for x, _ in take(batches, 2)]
@@ -276,7 +288,8 @@ class Endless(IterableDataset):
     [
         ("emoji", TypeError, "got str: fastgan.data.load gives the named data sets"),
         (None, TypeError, "got NoneType"),
-        (Endless(), TypeError, "with __len__ and __getitem__, got Endless"),
+        ({"image": 1}, TypeError, "with __len__ and __getitem__ or with __iter__, got dict"),
+        (Endless().__iter__(), TypeError, r"is an iterator \(generator\), which can be read only once"),
         ([], ValueError, "batch_size 2 is larger than the data set, which has 0 images"),
         (pixels()[:0], ValueError, "batch_size 2 is larger than the data set, which has 0 images"),
         (pixels()[0], ValueError, r"the source must be \(N, C, H, W\).*got shape \(3, 6, 5\)"),
@@ -378,6 +391,11 @@ def test_bright_images_in_the_right_range_are_not_suspected():
         ({"batch_size": 4.0}, "batch_size must be a positive integer, got 4.0"),
         ({"seed": -1}, "seed must be an integer >= 0, got -1"),
         ({"workers": -1}, "workers must be an integer >= 0, got -1"),
+        ({"memory": 1.5}, "memory must be an integer >= 0, got 1.5"),
+        ({"ranks": 0}, "ranks must be a positive integer, got 0"),
+        ({"rank": 2, "ranks": 2}, r"rank must be less than ranks \(2\), got 2"),
+        ({"ranks": 3}, "batch_size 4 cannot be divided among 3 processes: choose a multiple"),
+        ({"ranks": 2, "drop_last": False}, "drop_last must be True with several ranks"),
     ],
 )
 def test_says_which_argument_is_wrong(options, message):

@@ -1,0 +1,141 @@
+"""One picture out of a file that nobody has looked at: to the size and channels wanted, or the reason why not."""
+
+import io
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+# By content, whatever a file is called. Not every format that Pillow knows: EPS would start a PostScript interpreter.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
+EXTENSIONS = frozenset(
+    f".{name}"
+    for name in "jpg jpeg jpe jfif png apng webp gif bmp tif tiff ppm pgm pbm pnm avif jp2".split()  # noqa: SIM905
+)
+ORIENTATION = 0x0112  # the EXIF tag
+
+# A picture whose smaller side is less than this part of the resolution is no picture of anything: 1x1 pixels of
+# web pages, icons among photographs.
+LEAST_PART = 8
+
+GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"}
+SIXTEEN_BITS = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
+
+
+class Unusable(Exception):
+    """A picture that cannot be used. The text says why: `truncated`, `not a picture`, ..."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Pillow's warnings about files are left out: what is wrong with a picture is counted and named instead."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def probe(file: BinaryIO | bytes) -> tuple[int, int]:
+    """The smaller side of a picture in pixels and its channels, 1 or 3, from its header. Raises Unusable."""
+    with _explained(), _opened(file) as picture:
+        return min(picture.size), 1 if picture.mode in GREY else 3
+
+
+def decode(file: BinaryIO | bytes, resolution: int, channels: int) -> tuple[np.ndarray, list[str]]:
+    """The centre square of a picture, bicubic and antialiased, and what was converted on the way.
+
+    channels: 1 (ITU-R BT.601 luma) or 3 (RGB).   ->   (resolution, resolution, channels) uint8, such as ["CMYK"]
+    Raises Unusable, and nothing else for whatever is in the file.
+    """
+    with _explained(), _opened(file) as picture:
+        return _decode(picture, resolution, channels)
+
+
+def _decode(picture: Image.Image, resolution: int, channels: int) -> tuple[np.ndarray, list[str]]:
+    smaller = min(picture.size)
+    if smaller * LEAST_PART < resolution:
+        raise Unusable(f"{picture.width}x{picture.height} pixels, too small for {resolution}x{resolution}")
+    converted = []
+    if picture.format != "MPO" and getattr(picture, "is_animated", False):
+        converted.append("animated, first frame")
+        picture.seek(0)
+    mode = "L" if channels == 1 else "RGB"
+    # libjpeg decodes at 1/2, 1/4, 1/8; twice the target leaves the bicubic filter enough to work on.
+    picture.draft(mode, (2 * resolution, 2 * resolution))
+    picture.load()
+    if "exif" in picture.info or "Raw profile type exif" in picture.info or picture.format == "TIFF":
+        turned = picture.getexif().get(ORIENTATION, 1)
+        if turned in range(2, 9):
+            converted.append("rotated by EXIF")
+            picture = ImageOps.exif_transpose(picture)
+    picture = _square(picture)
+    picture, kind = _plain(picture, mode)
+    if kind:
+        converted.append(kind)
+    if picture.size != (resolution, resolution):
+        picture = picture.resize((resolution, resolution), Image.Resampling.BICUBIC)
+    return np.array(picture).reshape(resolution, resolution, channels), converted
+
+
+def _square(picture: Image.Image) -> Image.Image:
+    width, height = picture.size
+    if width == height:
+        return picture
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return picture.crop((left, top, left + side, top + side))
+
+
+def _plain(picture: Image.Image, mode: str) -> tuple[Image.Image, str | None]:
+    """As L or RGB, and what it was where that says something."""
+    if picture.mode == mode and "transparency" not in picture.info:
+        return picture, None
+    if picture.mode in SIXTEEN_BITS:
+        values = np.asarray(picture)
+        if values.min() < 0 or values.max() > 65535:
+            raise Unusable("32-bit integers, whose scale is not known")
+        # Pillow's convert clips at 255.
+        scaled = Image.fromarray(np.rint(values.astype(np.float32) / 257).astype(np.uint8))
+        return scaled.convert(mode), "16-bit grey"
+    if picture.mode == "F":
+        raise Unusable("floating point, whose scale is not known")
+    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        if picture.getchannel("A").getextrema()[0] == 255:
+            return picture.convert("RGB").convert(mode), None
+        white = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(white, picture).convert("RGB").convert(mode), "transparent, on white"
+    kind = picture.mode if picture.mode in ("CMYK", "LAB", "HSV") else None
+    if mode == "L" and picture.mode not in GREY:
+        picture = picture.convert("RGB")  # from a palette or CMYK to L, Pillow takes other ways
+    return picture.convert(mode), kind
+
+
+@contextmanager
+def _opened(file: BinaryIO | bytes) -> Iterator[Image.Image]:
+    stream = io.BytesIO(file) if isinstance(file, bytes) else file
+    with Image.open(stream, formats=FORMATS) as picture:
+        limit = Image.MAX_IMAGE_PIXELS
+        if limit is not None and picture.width * picture.height > limit:
+            raise Unusable(f"{picture.width}x{picture.height} pixels, more than {limit:,}")
+        yield picture
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except Unusable:
+        raise
+    except UnidentifiedImageError:
+        raise Unusable("not a picture") from None
+    except Image.DecompressionBombError:
+        raise Unusable(f"more than {Image.MAX_IMAGE_PIXELS:,} pixels") from None
+    except Exception as error:
+        # Pillow's decoders raise whatever comes up: OSError, SyntaxError, struct.error, IndexError, MemoryError, ...
+        text = " ".join(str(error).split())[:100]
+        cut = isinstance(error, (EOFError, struct.error)) or "truncated" in text.lower()
+        raise Unusable("truncated" if cut else f"corrupt ({text or type(error).__name__})") from None

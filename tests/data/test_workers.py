@@ -1,0 +1,137 @@
+"""Processes that read ahead: they end with the main process, leave signals to it, and their death is told."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from fastgan.data import Batches, load, loading
+from tests.data.picture_files import folder
+
+pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
+
+READS = """
+import signal, sys
+from fastgan.data import Batches, load
+
+batches = Batches(load(sys.argv[1], 16, 3), 8, workers=2, memory=0)
+asked = []
+if sys.argv[2] == "TERM":
+    signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+next(batches)
+workers = [worker.pid for worker in batches._reader.loaded.workers]
+try:
+    print(*workers, flush=True)
+    while not asked:
+        next(batches)
+    for _ in range(20):
+        next(batches)
+    print("went on")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return str(folder(tmp_path_factory.mktemp("pictures"), 40))
+
+
+def running(pid):
+    """Not so a zombie: whose it becomes when its parent is killed, depends on the machine."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def gone(pids, within):
+    end = time.monotonic() + within
+    while time.monotonic() < end and any(map(running, pids)):
+        time.sleep(0.05)
+    return not any(map(running, pids))
+
+
+@pytest.mark.parametrize(("name", "expected"), [("INT", "interrupted\n"), ("TERM", "went on\n"), ("KILL", "")])
+def test_a_signal_to_all_is_the_main_processes_to_answer(pictures, name, expected):
+    process = subprocess.Popen(
+        [sys.executable, "-c", READS, pictures, name],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    workers = [int(pid) for pid in process.stdout.readline().split()]
+    assert len(workers) == 2
+    number = getattr(signal, f"SIG{name}")
+    if name == "KILL":
+        os.kill(process.pid, number)
+    else:
+        os.killpg(process.pid, number)
+    start = time.monotonic()
+    out, err = process.communicate(timeout=30)
+    assert out == expected
+    # What hangs on a pipe to a process that was killed may say so.
+    assert name == "KILL" or err == ""
+    assert gone(workers, within=1)
+    assert time.monotonic() - start < 4
+
+
+def compare(batches, others, count):
+    for _ in range(count):
+        assert torch.equal(next(batches).images, next(others).images)
+
+
+def test_a_worker_that_was_killed_is_told_and_replaced(pictures):
+    batches, others = (Batches(load(pictures, 16, 3), 8, workers=2, memory=0) for _ in range(2))
+    next(batches), next(others)
+    os.kill(batches._reader.loaded.workers[0].pid, signal.SIGKILL)
+    message = r"was ended from outside .*: where memory ran out, choose fewer workers"
+    with pytest.raises(RuntimeError, match=message):
+        compare(batches, others, 20)
+    compare(batches, others, 5)
+
+
+def test_a_worker_that_ends_interrupts_nothing_else(pictures, monkeypatch):
+    monkeypatch.setattr(torch.utils.data._utils.signal_handling, "_SIGCHLD_handler_set", False)
+    before = signal.getsignal(signal.SIGCHLD)
+    batches = Batches(load(pictures, 16, 3), 8, workers=1, memory=0)
+    next(batches)
+    assert signal.getsignal(signal.SIGCHLD) == before
+
+
+def test_a_dropped_reader_takes_its_workers_along(pictures):
+    batches = Batches(load(pictures, 16, 3), 8, workers=2, memory=0)
+    next(batches)
+    workers = [worker.pid for worker in batches._reader.loaded.workers]
+    start = time.monotonic()
+    cycle = [batches]
+    cycle.append(cycle)
+    del batches, cycle
+    gc.collect()
+    assert gone(workers, within=4)
+    assert time.monotonic() - start < 4, "it waited for a worker"
+
+
+def test_as_many_workers_as_there_are_cores_for(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
+    for ranks, expected in (("1", 12), ("4", 3), ("64", 1), ("nonsense", 12)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+        assert loading.default_workers() == expected
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(100)))
+    assert loading.default_workers() == loading.MOST_WORKERS
+
+
+def test_what_is_in_memory_needs_no_workers(pictures):
+    image = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    batches = Batches([image] * 4, 2)
+    next(batches)
+    assert batches._reader.workers == 0
+    assert Batches(load(pictures, 8, 3), 2)._reader.workers == loading.default_workers()
