@@ -18,6 +18,15 @@ Loss = Callable[[Any], tuple[Tensor, dict[str, Tensor]]]
 
 
 @dataclass(frozen=True)
+class Stream:
+    """Random numbers for a whole batch, alike in the `ranks` processes that share it, of which each takes its rows."""
+
+    generator: torch.Generator
+    rank: int = 0
+    ranks: int = 1
+
+
+@dataclass(frozen=True)
 class Phase:
     """One optimizer's part of a step."""
 
@@ -36,6 +45,7 @@ class System(nn.Module, ABC):
     name: ClassVar[str]
     Config: ClassVar[type]
     averaged: ClassVar[tuple[str, ...]] = ("generator",)  # submodules that samples come from
+    stream: Stream | None = None  # where latents come from while a trainer is at work; else the global generator
 
     def __init__(self, config: Any) -> None:
         super().__init__()
@@ -113,6 +123,14 @@ def adam(network: nn.Module, learning_rate: float, betas: tuple[float, float]) -
 
 
 def normal(shape: tuple[int, ...], system: System, generator: torch.Generator | None) -> Tensor:
-    """N(0, 1) on the system's device; drawn where the generator lives."""
+    """N(0, 1) on the system's device; drawn where the generator lives. Without one, from the system's stream."""
+    if generator is None and (stream := system.stream) is not None:
+        rows, *rest = shape
+        everyone = _normal((rows * stream.ranks, *rest), system, stream.generator)
+        return everyone[stream.rank * rows : (stream.rank + 1) * rows]
+    return _normal(shape, system, generator)
+
+
+def _normal(shape: tuple[int, ...], system: System, generator: torch.Generator | None) -> Tensor:
     device = system.device if generator is None else generator.device
     return torch.randn(shape, generator=generator, device=device, dtype=system.dtype).to(system.device)

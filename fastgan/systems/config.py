@@ -36,6 +36,8 @@ def _convert(value: Any, hint: Any, what: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple and isinstance(value, tuple | list) and len(value) == len(arguments):
         return tuple(_convert(item, argument, what) for item, argument in zip(value, arguments))
+    if origin is dict and isinstance(value, Mapping):
+        return dict(value)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
@@ -53,5 +55,7 @@ def _describe(hint: Any) -> str:
         return f"{len(typing.get_args(hint))} values ({', '.join(_describe(part) for part in typing.get_args(hint))})"
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return " or ".join(_describe(part) for part in typing.get_args(hint))
+    if typing.get_origin(hint) is dict:
+        return "a mapping of names to values"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
     return names.get(hint, str(hint))

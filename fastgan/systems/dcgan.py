@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fastgan.fusion.paired import paired
 from fastgan.losses import NonSaturating
 from fastgan.nn import ConvNormAct2d, ConvTransposeNormAct2d, init
 from fastgan.systems.base import Phase, System, adam, normal
@@ -77,8 +78,8 @@ class DCGAN(System):
         return State(batch.images, self.generate(self.latent(len(batch.images))))
 
     def discriminator_loss(self, state: State) -> tuple[Tensor, dict[str, Tensor]]:
-        real, fake = self.logits(state.real), self.logits(state.fake.detach())
-        return self.loss.discriminator_logged(real, fake)
+        real, fake = paired(self.discriminator, state.real, state.fake.detach())
+        return self.loss.discriminator_logged(real.flatten(), fake.flatten())
 
     def generator_loss(self, state: State) -> tuple[Tensor, dict[str, Tensor]]:
         fake = self.logits(state.fake)  # a fresh pass: the discriminator has moved since its own phase

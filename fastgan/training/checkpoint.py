@@ -2,21 +2,23 @@
 
 A checkpoint is what `torch.save` writes, a zip archive, with the SHA-256 of that archive as the archive's comment:
 `torch.load(path, weights_only=True)` and `unzip` read it as it is, and every byte of it is checked before it is used.
-Beside `checkpoint.pt` lies the one before it, `checkpoint.previous.pt`.
+Beside `checkpoint.pt` lie the one before it, `checkpoint.previous.pt`, and the best so far, `checkpoint.best.pt`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pickle
+import shutil
 import struct
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
-FORMAT = 1
+FORMAT = 2
 _PREFIX = b"sha256:"
 _COMMENT = len(_PREFIX) + 64  # bytes
 
@@ -46,10 +48,14 @@ def save(path: Path, state: dict[str, Any]) -> None:
         os.replace(temporary, path)
         _sync(path.parent)
     except OSError as error:
-        reason = f"could not write the checkpoint ({error.strerror}); the one before stays"
+        if not path.parent.is_dir():
+            reason = "could not write the checkpoint: its directory was deleted or moved meanwhile"
+        else:
+            reason = f"could not write the checkpoint ({error.strerror}); the one before stays"
         raise OSError(error.errno, reason, str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -80,16 +86,50 @@ def previous(path: Path) -> Path:
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
+def best(path: Path) -> Path:
+    """Where the best checkpoint so far is kept."""
+    return path.with_name(f"{path.stem}.best{path.suffix}")
+
+
+def keep_as_best(path: Path) -> None:
+    """The checkpoint at `path` is the best so far. OSError if that cannot be kept."""
+    try:
+        _link(path, best(path))
+    except OSError:  # no hard links here
+        copy = path.with_name(f".{path.name}.copy")
+        try:
+            shutil.copyfile(path, copy)
+            os.replace(copy, best(path))
+        finally:
+            with contextlib.suppress(OSError):
+                copy.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def identity(path: Path) -> bytes | None:
+    """What tells this checkpoint from every other one; None if there is none. It reads no more than the file's end."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _COMMENT))
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
 def _keep(path: Path) -> None:
     """Keep the file at `path` as the previous one, without an instant in which `path` is missing."""
-    link = path.with_name(f".{path.name}.link")
     try:
-        link.unlink(missing_ok=True)
-        os.link(path, link)
+        _link(path, previous(path))
     except OSError:  # no hard links here
         os.replace(path, previous(path))
-    else:
-        os.replace(link, previous(path))
+
+
+def _link(path: Path, other: Path) -> None:
+    """Make `other` the same file as `path`, in one step."""
+    link = path.with_name(f".{path.name}.link")
+    link.unlink(missing_ok=True)
+    os.link(path, link)
+    os.replace(link, other)
 
 
 def _damage(path: Path) -> str | None:

@@ -16,9 +16,13 @@ class Interruption:
 
 
 @contextmanager
-def interruption() -> Iterator[Interruption]:
+def interruption(*, patient: bool = False) -> Iterator[Interruption]:
     """Ctrl-C (SIGINT) and SIGTERM, which schedulers send before they kill, are noted instead of acting; a second one
-    acts as before. Elsewhere than in the main thread, or where the process ignores a signal, nothing changes."""
+    acts as before. Elsewhere than in the main thread, or where the process ignores a signal, nothing changes.
+
+    patient: a second one changes nothing. torchrun passes on a Ctrl-C that its processes have had already, and kills
+    those that take too long.
+    """
     asked = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield asked
@@ -31,8 +35,9 @@ def interruption() -> Iterator[Interruption]:
             signal.signal(number, before)
 
     def ask(number: int, frame: Any) -> None:
-        restore()
-        asked.signal = number
+        if not patient:
+            restore()
+        asked.signal = asked.signal or number
 
     for number in handlers:
         signal.signal(number, ask)

@@ -1,81 +1,296 @@
-"""What a run shows: progress bar, metrics.jsonl, TensorBoard, sample grids."""
+"""What a run shows and writes while it trains: progress bar, log.txt, metrics.jsonl, TensorBoard, sample grids and the
+film of them."""
 
 from __future__ import annotations
 
 import json
 import logging
+import logging.handlers
 import math
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from fastgan.data import grid, save_png
+from fastgan.data.movie import film
 from fastgan.training.run import Run
 
 log = logging.getLogger("fastgan")
 
+WAITING = 0.05  # share of the time above which the data are too slow
+
 
 class Report:
     """Open while a run trains, from `step` towards `steps`. Values of later steps, from a run that was killed after
-    its last checkpoint, are forgotten; their pictures will be overwritten by the same ones."""
+    its last checkpoint, are forgotten; their pictures will be overwritten by the same ones.
 
-    def __init__(self, run: Run, *, step: int, steps: int, batch_size: int) -> None:
-        self._samples = run.samples
+    advice: what to change where the run waits for its data, such as "--workers 4 (now 1)".
+    quiet: nothing is written or shown, as on every rank but the first.
+
+    OSError, naming the file, where something cannot be written. TensorBoard and the film are not worth a run: they
+    warn and the run goes on without them.
+    """
+
+    def __init__(
+        self, run: Run, *, step: int, steps: int, batch_size: int, advice: str = "", quiet: bool = False
+    ) -> None:
+        self._run = run
+        self._step, self._steps = step, steps
         self._batch_size = batch_size
-        _forget_after(step, run.metrics)
-        self._metrics = open(run.metrics, "a", buffering=1)  # noqa: SIM115 (closed in __exit__)
-        self._writer = _tensorboard(run, step)
-        self._bar = tqdm(
-            total=steps * batch_size,
-            initial=step * batch_size,
-            unit="img",
-            unit_scale=True,
-            mininterval=0.5 if sys.stderr.isatty() else 10,  # seconds; a log file wants few lines
-            dynamic_ncols=True,
-        )
-        self._since = step, time.perf_counter()
+        self._advice = advice
+        self._quiet = quiet
+        self._slow = 0  # intervals in which data were waited for
+        self._drawn = False
 
     def __enter__(self) -> Report:
+        if self._quiet:
+            return self
+        with ExitStack() as opened:
+            with _writing(self._run.metrics):
+                _forget_after(self._step, self._run.metrics)
+            self._log = opened.enter_context(_log_file(self._run.path / "log.txt"))
+            self._bar = _Bar(self._steps * self._batch_size, self._step * self._batch_size)
+            opened.callback(self._bar.close)
+            if self._bar.terminal:
+                opened.enter_context(logging_redirect_tqdm())  # messages above the bar, not through it
+            self._events = _Events(self._run, self._step)
+            opened.callback(self._events.close)
+            self._opened = opened.pop_all()
+        self._since = self._step, time.perf_counter()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._bar.close()
-        self._metrics.close()
-        if self._writer is not None:
-            self._writer.close()
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
+        if self._quiet:
+            return
+        try:
+            if self._drawn and (kind is None or issubclass(kind, Exception)):  # else: asked to end at once
+                self._film()
+        finally:
+            self._opened.__exit__(kind, *error)
 
     def advance(self) -> None:
         """One more step is done."""
-        self._bar.update(self._batch_size)
+        if not self._quiet:
+            self._bar.update(self._batch_size)
 
-    def values(self, step: int, values: dict[str, float]) -> None:
+    def values(self, step: int, values: dict[str, float], waiting: float = 0.0) -> None:
+        """Means of what was logged since the last call. waiting: share of that time, 0..1, spent waiting for data."""
+        if self._quiet:
+            return
         then, since = self._since
         now = time.perf_counter()
-        speed = (step - then) * self._batch_size / (now - since)
+        speed = (step - then) * self._batch_size / (now - since) if now > since else 0.0
         self._since = step, now
-        self._metrics.write(json.dumps({"step": step, **values, "images_per_second": round(speed, 1)}) + "\n")
+        with _writing(self._run.metrics), open(self._run.metrics, "a") as file:
+            line = {"step": step, **values, "images_per_second": round(speed, 1), "data_wait": round(waiting, 4)}
+            file.write(json.dumps(line) + "\n")
         losses = [f"{name.removesuffix('/loss')} {value:.3f}" for name, value in values.items() if "/loss" in name]
-        self._bar.set_postfix_str(", ".join([f"step {step}", *losses]), refresh=False)
-        if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
-            self._writer.add_scalar("images_per_second", speed, step)
+        shown = ", ".join([f"step {step}", *losses])
+        self._bar.describe(f"{shown}, data wait {waiting:.0%}")
+        self._log.line(f"{shown}, {speed:.0f} images/s, data wait {waiting:.1%}")
+        self._events.scalars({**values, "images_per_second": speed, "data_wait": waiting}, step)
+        if waiting > WAITING:
+            if self._slow % 10 == 0:
+                remedy = f"; try {self._advice}" if self._advice else ""
+                log.warning(
+                    "%.0f %% of the time up to step %d went into waiting for data%s", 100 * waiting, step, remedy
+                )
+            self._slow += 1
+        self._log.check()
+
+    def score(self, step: int, scores: dict[str, float]) -> None:
+        """How good the samples of this step are."""
+        if self._quiet:
+            return
+        with _writing(self._run.metrics), open(self._run.metrics, "a") as file:
+            file.write(json.dumps({"step": step, **scores}) + "\n")
+        self._log.line(", ".join([f"step {step}", *(f"{name} {value:.4f}" for name, value in scores.items())]))
+        self._events.scalars(scores, step)
 
     def picture(self, step: int, image: Tensor) -> None:
         """`image`: uint8 (C, H, W)"""
-        save_png(self._samples / f"step-{step:06d}.png", image)
-        if self._writer is not None:
-            self._writer.add_image("samples", image, step)
+        if self._quiet:
+            return
+        path = self._run.samples / f"step-{step:06d}.png"
+        with _writing(path):
+            save_png(path, image)
+        self._events.image(image, step)
+        self._step, self._drawn = step, True
+
+    def _film(self) -> None:
+        path = self._run.path / "training.gif"
+        files = {int(file.stem[5:]): file for file in self._run.samples.glob("step-*.png") if file.stem[5:].isdecimal()}
+        steps = sorted(step for step in files if step <= self._step)
+        if len(steps) > 1:
+            try:
+                film([files[step] for step in steps], path)
+            except (OSError, ValueError) as error:
+                log.warning("%s was not written: %s", path, error)
 
 
 def picture(images: Tensor, columns: int | None = None) -> Tensor:
     """A grid of (N, C, H, W) images in [-1, 1], uint8 on the CPU. Of channels that no PNG shows, the first one."""
     return grid(images if images.shape[1] in (1, 3) else images[:, :1], columns=columns).cpu()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """An OSError inside the block names the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # it says so itself
+            raise
+        reason = f"could not write it ({error.strerror}); the last checkpoint stays"
+        raise OSError(error.errno, reason, str(path)) from error
+
+
+class _Bar:
+    """tqdm, by a clock that does not jump. A terminal that goes away ends the bar, not the run."""
+
+    def __init__(self, total: int, initial: int) -> None:
+        self.terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._bar = tqdm(
+            total=total,
+            initial=initial,
+            unit="img",
+            unit_scale=True,
+            mininterval=0.5 if self.terminal else 10,  # seconds; a log file wants few lines
+            miniters=1,  # else tqdm's own thread looks at the time of day
+            dynamic_ncols=True,
+            disable=sys.stderr is None,
+        )
+        self._bar._time = time.perf_counter
+        self._bar.start_t = self._bar.last_print_t = time.perf_counter()
+
+    def update(self, images: int) -> None:
+        with self._writing():
+            self._bar.update(images)
+
+    def describe(self, text: str) -> None:
+        self._bar.set_postfix_str(text, refresh=False)
+
+    def close(self) -> None:
+        with self._writing():
+            self._bar.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError):  # a broken pipe, a closed file
+            self._bar.disable = True
+
+
+class _LogFile(logging.handlers.WatchedFileHandler):
+    """log.txt, appended to. A failure to write is kept until `check`: messages come from anywhere, and there it would
+    be taken for something else."""
+
+    failure: OSError | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError as error:  # the directory is gone
+            self.failure = error
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            self.failure = error
+        else:
+            super().handleError(record)
+
+    def line(self, text: str) -> None:
+        """A line that nothing else shows."""
+        self.handle(log.makeRecord(log.name, logging.INFO, "", 0, text, (), None))
+
+    def check(self) -> None:
+        if self.failure is not None:
+            with _writing(Path(self.baseFilename)):
+                raise self.failure
+
+
+class _Onward(logging.Handler):
+    """Hands on what would have been shown without a log file, and no more."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if log.parent is not None:
+            log.parent.callHandlers(record)
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[_LogFile]:
+    """Inside the block, messages of "fastgan" from INFO on also go to `path`; what is shown elsewhere stays."""
+    with _writing(path):
+        handler = _LogFile(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    level, propagate = log.level, log.propagate
+    onward = _Onward(log.getEffectiveLevel())
+    added = [handler, onward] if propagate else [handler]
+    for each in added:
+        log.addHandler(each)
+    log.setLevel(min(logging.INFO, log.getEffectiveLevel()))
+    log.propagate = False
+    try:
+        yield handler
+        handler.check()
+    finally:
+        log.setLevel(level)
+        log.propagate = propagate
+        for each in added:
+            log.removeHandler(each)
+        with suppress(OSError):  # what could not be written has been said
+            handler.close()
+
+
+class _Events:
+    """TensorBoard's event files. Its writer is a thread: what fails there surfaces at a later call, whatever it is."""
+
+    def __init__(self, run: Run, step: int) -> None:
+        self._path = run.tensorboard
+        self._writer: Any = None
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # where TensorFlow is installed, tensorboard imports it
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            log.info(
+                "tensorboard is not installed (pip install tensorboard): no event files, metrics.jsonl has the values"
+            )
+            return
+        with self._going_on():
+            self._writer = SummaryWriter(str(run.tensorboard), purge_step=step + 1)
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        with self._going_on():
+            for name, value in values.items() if self._writer else ():
+                self._writer.add_scalar(name, value, step)
+
+    def image(self, image: Tensor, step: int) -> None:
+        with self._going_on():
+            if self._writer:
+                self._writer.add_image("samples", image, step)
+
+    def close(self) -> None:
+        with self._going_on():
+            if self._writer:
+                self._writer.close()
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._writer = None
+            log.warning("no more events for TensorBoard in %s: %s; metrics.jsonl has the values", self._path, error)
 
 
 def _forget_after(step: int, metrics: Path) -> None:
@@ -95,13 +310,3 @@ def _step(line: str) -> float:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):
         return math.inf
-
-
-def _tensorboard(run: Run, step: int) -> Any:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # where TensorFlow is installed, tensorboard imports it
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        log.info("tensorboard is not installed (pip install tensorboard): no event files, metrics.jsonl has the values")
-        return None
-    return SummaryWriter(str(run.tensorboard), purge_step=step + 1)

@@ -1,35 +1,47 @@
 """The directory of a run: what lies where, and what may be done with it.
 
-run.json            system, data and settings, versions of what trained it
-checkpoint.pt       everything training needs to go on (checkpoint.previous.pt: the one before)
+config.yaml         everything the run was asked for
+checkpoint.pt       everything training needs to go on (checkpoint.previous.pt: the one before; checkpoint.best.pt)
 metrics.jsonl       one line of logged values every `log_every` steps
+log.txt             what the run said
 samples/            step-000200.png, ...: grids from the same latents
+training.gif        these grids one after the other
 tensorboard/        the same values and grids
 """
 
 from __future__ import annotations
 
-import json
 import os
 import platform
+import socket
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import filelock
 import torch
 
 from fastgan.systems import System, create
 from fastgan.training import checkpoint
+from fastgan.training.config import Config, make, read
 
-_RECORD: tuple[tuple[tuple[str, ...], type, str], ...] = (
-    (("system", "name"), str, "text"),
-    (("system", "config"), dict, "an object"),
-    (("data", "name"), str, "text"),
-    (("data", "resolution"), int, "a whole number"),
-    (("data", "channels"), int, "a whole number"),
-    (("settings",), dict, "an object"),
-    (("steps",), int, "a whole number"),
-)
+CHECKPOINTS = ("last", "best", "previous")
+_STATE: dict[str, Any] = {
+    "config": dict,
+    "data": dict,
+    "versions": dict,
+    "step": int,
+    "system": dict,
+    "ema": dict | None,
+    "optimizers": dict,
+    "batches": dict,
+    "random": dict,
+    "latents": torch.Tensor,
+    "logged": dict,
+    "best": dict | None,
+}
 
 
 class Run:
@@ -37,17 +49,22 @@ class Run:
         if not os.fspath(out):
             raise ValueError("the directory of the run has no name: give one, such as runs/digits")
         self.path = Path(out)
-        self.record = self.path / "run.json"
+        self.config = self.path / "config.yaml"
         self.checkpoint = self.path / "checkpoint.pt"
         self.metrics = self.path / "metrics.jsonl"
         self.samples = self.path / "samples"
         self.tensorboard = self.path / "tensorboard"
 
+    @property
+    def saved(self) -> bool:
+        """Whether it has a checkpoint."""
+        return self.checkpoint.exists() or checkpoint.previous(self.checkpoint).exists()
+
     def claim(self) -> None:
         """Make the directory for a new run. Raises, with nothing changed, if it holds a run or cannot be written."""
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f"{self.path} is a file; a run needs a directory of its own")
-        if self.checkpoint.exists() or checkpoint.previous(self.checkpoint).exists():
+        if self.saved:
             raise FileExistsError(
                 f"{self.path} already holds a run; continue it with `fastgan train --resume {self.path}` "
                 "(in Python: Trainer.resume), or choose another directory"
@@ -60,42 +77,69 @@ class Run:
                 f"cannot write to {self.path} ({error.strerror}); choose another directory"
             ) from error
 
-    def read(self) -> dict[str, Any]:
-        """What run.json says. FileNotFoundError where there is no run, ValueError if it cannot be read."""
-        saved = self.checkpoint.exists() or checkpoint.previous(self.checkpoint).exists()
-        if not self.record.exists():
-            if saved:
-                raise FileNotFoundError(f"{self.record}, which describes the checkpoint beside it, is missing")
-            raise FileNotFoundError(f"{self.path} holds no run (there is no {self.record})")
-        if not saved:
-            raise FileNotFoundError(f"the run in {self.path} stopped before its first checkpoint; start it again")
-        try:
-            record = json.loads(self.record.read_text())
-        except ValueError as error:
-            raise ValueError(f"{self.record} is damaged: {error}") from error
-        for keys, kind, what in _RECORD:
-            value = record
-            for key in keys:
-                value = value.get(key) if isinstance(value, dict) else None
-            if not isinstance(value, kind):
-                raise ValueError(f"{self.record} is damaged: {'.'.join(keys)} must be {what}, not {value!r}")
-        return record
+    def read(self, which: str = "last") -> dict[str, Any]:
+        """The state in a checkpoint: "last", "best" or "previous".
+
+        FileNotFoundError where there is no run or no such checkpoint, ValueError if it cannot be used.
+        """
+        if which not in CHECKPOINTS:
+            raise ValueError(f"no checkpoint {which!r}; choose one of {', '.join(CHECKPOINTS)}")
+        if not self.saved:
+            if self.config.exists():
+                raise FileNotFoundError(f"the run in {self.path} stopped before its first checkpoint; start it again")
+            raise FileNotFoundError(f"{self.path} holds no run (there is no {self.checkpoint})")
+        path = self.checkpoint if which == "last" else getattr(checkpoint, which)(self.checkpoint)
+        if which == "best" and not path.exists():
+            raise FileNotFoundError(
+                f"the run in {self.path} has no best checkpoint yet: its samples are compared with the data every "
+                "`evaluate_every` steps"
+            )
+        state = checkpoint.load(path)
+        wrong = [name for name, kind in _STATE.items() if not isinstance(state.get(name, ...), kind)]
+        if wrong:
+            raise ValueError(f"{path} is not the checkpoint of a run: it has no {', '.join(wrong)} as a run's has")
+        return state
+
+    def asked(self, otherwise: Config | None = None) -> Config:
+        """What config.yaml says; `otherwise` where it is missing. Errors as `config.read`."""
+        if otherwise is not None and not self.config.exists():
+            return otherwise
+        return make(read(self.config), str(self.config))
 
     def restore(self, system: System, state: dict[str, Any]) -> None:
-        """Give the system the weights of the checkpoint. ValueError if they are not of the system in run.json."""
+        """Give the system the weights of a checkpoint. ValueError if they are not of this system."""
         try:
             system.load_state_dict(state)
-        except RuntimeError as error:
+        except (RuntimeError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"the networks in {self.checkpoint} are not those that {self.record} describes; was one of them edited "
-                "or copied from another run?"
+                f"the networks in {self.checkpoint} are not those of {system.name} with these options; was it made by "
+                "another version of the system?"
             ) from error
 
-    def write(self, record: dict[str, Any]) -> None:
-        text = json.dumps({**record, "versions": versions()}, indent=2)
-        temporary = self.record.with_name(".run.json.tmp")
-        temporary.write_text(text + "\n")
-        os.replace(temporary, self.record)
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Inside the block no other trainer works in this directory. RuntimeError where one does already."""
+        file = self.path / ".lock"
+        owner = ""
+        with suppress(OSError):
+            owner = file.read_text()
+        lock = filelock.FileLock(file)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise RuntimeError(
+                f"another trainer is at work in {self.path}{owner and f' ({owner})'}: wait for its end, or choose "
+                "another directory"
+            ) from None
+        except NotImplementedError:  # a file system without locks
+            yield
+            return
+        try:
+            with suppress(OSError):
+                file.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+            yield
+        finally:
+            lock.release()
 
 
 def versions() -> dict[str, str]:
@@ -104,19 +148,37 @@ def versions() -> dict[str, str]:
     return {"fastgan": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
 
 
-def load(out: str | os.PathLike[str], *, averaged: bool = True, device: str = "auto") -> System:
-    """The trained system of a run, in eval mode, to sample from.
+def load(path: str | os.PathLike[str], *, averaged: bool = True, which: str = "last", device: str = "auto") -> System:
+    """A trained system in eval mode, to sample from: `fastgan.load("runs/digits").sample(64)`.
 
-    averaged: generators carry their moving average, where the run kept one. Errors as `Run.read` and
-    `checkpoint.load`.
+    path: the directory of a run, or a .safetensors file that `fastgan export` made of one.
+    averaged: generators carry their moving average, where the run kept one.   which: "last", "best" or "previous".
+
+    FileNotFoundError where there is none, ValueError if it is damaged.
     """
-    run = Run(out)
-    record = run.read()
-    system = create(record["system"]["name"], **record["system"]["config"])
-    state = checkpoint.load(run.checkpoint)
+    if Path(path).suffix == ".safetensors":
+        from fastgan.training.export import read_export
+
+        return read_export(path).to(choose_device(device))
+    run = Run(path)
+    state = run.read(which)
+    system = system_of(state, config_of(state, run))
     averages = state["ema"]["averages"] if averaged and state["ema"] is not None else {}
     run.restore(system, {**state["system"], **averages})
     return system.to(choose_device(device)).eval()
+
+
+def config_of(state: dict[str, Any], run: Run) -> Config:
+    """What the run was asked for when the checkpoint was written."""
+    return make(state["config"], str(run.checkpoint))
+
+
+def system_of(state: dict[str, Any], config: Config) -> System:
+    """A new system of that configuration, in the dtype of the checkpoint's weights."""
+    with torch.random.fork_rng([]):
+        system = create(config.system, **config.options)
+    double = any(getattr(value, "dtype", None) is torch.float64 for value in state["system"].values())
+    return system.double() if double else system
 
 
 def choose_device(name: str) -> torch.device:

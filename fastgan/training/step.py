@@ -10,6 +10,8 @@ from torch import Tensor
 
 from fastgan import backend
 from fastgan.systems.base import System
+from fastgan.training.distributed import Ranks
+from fastgan.training.health import Check
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -22,26 +24,35 @@ class Step:
 
     precision: "bfloat16" computes convolutions under bfloat16 autocast, weights stay float32; "float32" does not;
     "auto" is bfloat16 where the hardware computes in it. The system goes to train mode, and its convolution weights
-    to channels_last unless that is False. `phases`: the system's, with their optimizers.
+    to channels_last unless that is False. `phases`: the system's, with their optimizers. `ranks`: the processes that
+    each train on their part of the batch, and average their gradients.
     """
 
-    def __init__(self, system: System, *, precision: str = "auto", channels_last: bool = True) -> None:
+    def __init__(
+        self, system: System, *, precision: str = "auto", channels_last: bool = True, ranks: Ranks | None = None
+    ) -> None:
         self.system = system.train()
+        self.ranks = ranks or Ranks()
         if channels_last:
             system.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.autocast_dtype = _autocast_dtype(system.device, precision)
         self.phases = system.phases()
         parameters = list(system.parameters())
+        self._trained = []  # by phase
         self._others = []  # by phase: the parameters it does not train
         for phase in self.phases:
             trained = {id(parameter) for network in phase.networks for parameter in network.parameters()}
+            self._trained.append([parameter for parameter in parameters if id(parameter) in trained])
             self._others.append([parameter for parameter in parameters if id(parameter) not in trained])
 
-    def __call__(self, batch: Any) -> dict[str, Tensor]:
+    def __call__(self, batch: Any, check: Check | None = None) -> dict[str, Tensor]:
+        """`check` looks at every tensor on the way."""
         with self._autocast():
             state = self.system.prepare(batch)
+        if check:
+            check.prepared(state)
         values = {}
-        for phase, others in zip(self.phases, self._others):
+        for phase, trained, others in zip(self.phases, self._trained, self._others):
             frozen = [parameter for parameter in others if parameter.requires_grad]
             for parameter in frozen:
                 parameter.requires_grad_(False)
@@ -51,8 +62,15 @@ class Step:
                 # weights from before this phase's update.
                 with self._autocast():
                     loss, logged = phase.loss(state)
+                if check:
+                    check.forward(phase.name, loss, logged)
                 loss.backward()
+                self.ranks.average_([parameter.grad for parameter in trained if parameter.grad is not None])
+                if check:
+                    check.backward(phase.name, trained)
                 phase.optimizer.step()
+                if check:
+                    check.updated(phase.name, trained)
             finally:
                 for parameter in frozen:
                     parameter.requires_grad_(True)

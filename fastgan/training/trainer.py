@@ -6,7 +6,10 @@ import dataclasses
 import logging
 import math
 import os
+import re
 import signal
+import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -14,43 +17,23 @@ import torch
 from torch import Tensor
 
 from fastgan import backend
-from fastgan import data as datasets
 from fastgan.data import Batches, ImageData
-from fastgan.systems import System, create
+from fastgan.systems import System
 from fastgan.systems.config import build
-from fastgan.training import checkpoint
+from fastgan.training import checkpoint, config
+from fastgan.training.config import Config, Settings
+from fastgan.training.distributed import Ranks, join
 from fastgan.training.ema import EMA
-from fastgan.training.interruption import interruption
+from fastgan.training.evaluation import Evaluation
+from fastgan.training.health import Check, Finding, NonFinite, not_finite
+from fastgan.training.interruption import Interruption, interruption
 from fastgan.training.report import Report, picture
-from fastgan.training.run import Run, choose_device, versions
+from fastgan.training.run import Run, choose_device, config_of, system_of, versions
+from fastgan.training.source import describe, load_data
 from fastgan.training.step import Step
+from fastgan.training.streams import Streams
 
 log = logging.getLogger("fastgan")
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    batch_size: int = 64  # images
-    seed: int = 0  # of latents and of the order of images
-    workers: int = 0  # processes that read data which are not in memory
-    precision: str = "auto"  # auto, float32, bfloat16: see Step
-    channels_last: bool = True
-    flip: bool = False  # mirror half of the images, left to right
-    ema: float = 0.999  # decay of the generator's moving average a step; 0 keeps none
-    samples: int = 64  # images in a grid
-    sample_every: int = 200  # steps; 0 draws only the last
-    checkpoint_every: int = 200  # steps; 0 saves only the first and the last
-    log_every: int = 20  # steps; what is logged is the mean over them
-
-    def __post_init__(self) -> None:
-        for least, names in (1, ("batch_size", "samples", "log_every")), (0, ("sample_every", "checkpoint_every")):
-            for name in names:
-                if getattr(self, name) < least:
-                    raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must lie in 0..2**63 - 1, not {self.seed}")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema must lie in [0, 1), not {self.ema}")
 
 
 class Trainer:
@@ -60,11 +43,12 @@ class Trainer:
         trainer.fit(steps=2000)
         Trainer.resume("runs/digits").fit(steps=4000)
 
-    data: what `fastgan.data.Batches` takes, or the name of a data set, brought to the system's size and channels.
+    data: what `fastgan.data.Batches` takes, or what `fastgan.data.load` does: the name of a data set, a folder, ...
     device: "auto", "cpu", "cuda", "cuda:1", ...   settings: the fields of `Settings`.
 
     A run killed at any instant and resumed ends in the same bits as one never killed, on the same machine.
     The random streams of the run are its own: torch's global generators are left as they were.
+    Under torchrun, each process trains on its part of every batch, as one process would on the whole.
 
     ValueError, TypeError or OSError before anything is written, if the data do not fit the system or the batch, a
     setting is wrong, or `out` is not writable or holds a run already.
@@ -79,147 +63,190 @@ class Trainer:
         device: str = "auto",
         **settings: Any,
     ) -> None:
-        self._prepare(system, data, Run(out), build(Settings, settings, "the trainer"), device)
-        self.run.claim()
+        if not isinstance(system, System):
+            raise TypeError(f"system must be a fastgan System, as create('dcgan') makes, not {type(system).__name__}")
+        asked = Config(
+            system=system.name,
+            options=dataclasses.asdict(system.config),
+            data=data if isinstance(data, str) else getattr(data, "name", type(data).__name__),
+            device=device,
+            steps=0,
+            **dataclasses.asdict(build(Settings, settings, "the trainer")),
+        )
+        self._prepare(system, data, Run(out), asked)
+        self.ranks.from_first(self.run.claim)
 
     @classmethod
     def resume(
-        cls,
-        out: str | os.PathLike[str],
-        *,
-        system: System | None = None,
-        data: Any = None,
-        device: str = "auto",
+        cls, out: str | os.PathLike[str], *, system: System | str | None = None, data: Any = None, **changes: Any
     ) -> Trainer:
         """The run in `out`, as it was at its last checkpoint.
 
-        system, data: needed only where the run's are not among `fastgan.systems.names()` and `fastgan.data.names()`.
+        system, data: needed only where the run's are not among `fastgan.systems.names()` and what
+            `fastgan.data.load` loads.
+        changes: fields of `Config` that shall be others than in the run's config.yaml. What that file and these say
+            otherwise than the checkpoint is logged; ValueError for what a run cannot go on with.
         """
         run = Run(out)
-        record = run.read()
-        state = checkpoint.load(run.checkpoint)
+        if isinstance(system, str):
+            changes["system"], system = system, None
+        if isinstance(data, str):
+            changes["data"], data = data, None
+        ranks, _ = join(changes.get("device", "auto"))
+        state = ranks.from_first(run.read)
+        before = config_of(state, run)
+        asked = config.make({**run.asked(before).plain(), **changes}, str(run.config))
+        changed = config.changes(before, asked)
         if system is None:
-            with torch.random.fork_rng([]):
-                system = create(record["system"]["name"], **record["system"]["config"])
+            system = system_of(state, asked)
         if data is None:
-            data = _load_data(record["data"])
+            data = load_data(asked.data, system)
         trainer = cls.__new__(cls)
-        trainer._prepare(system, data, run, build(Settings, record["settings"], str(run.record)), device)
-        if trainer.data != record["data"]:
-            raise ValueError(f"the run in {out} was trained on other data: {record['data']}, not {trainer.data}")
-        trainer._restore(state)
-        trainer.steps = record["steps"]
-        if record.get("versions") != versions():
-            log.info("%s was trained by %s; this is %s", out, record.get("versions"), versions())
+        trainer._prepare(system, data, run, asked)
+        if trainer.data != state["data"]:
+            raise ValueError(
+                f"the run in {out} was trained on other data: {state['data']}, not {trainer.data}. The order of the "
+                "images follows from their number, so that a run needs the data it began with"
+            )
+        if changed and trainer.ranks.first:
+            log.info("%s goes on with %s", out, "; ".join(changed.values()))
+        if trainer.ranks.first and state["versions"] != versions():
+            log.info("%s was trained by %s; this is %s", out, state["versions"], versions())
+        try:
+            trainer._restore(state)
+        except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+            raise ValueError(f"{run.checkpoint} does not hold what this run needs ({error!r})") from error
         return trainer
 
-    def _prepare(self, system: System, data: Any, run: Run, settings: Settings, device: str) -> None:
-        if not isinstance(system, System):
-            raise TypeError(f"system must be a fastgan System, as create('dcgan') makes, not {type(system).__name__}")
+    def _prepare(self, system: System, data: Any, run: Run, asked: Config) -> None:
         backend.wanted()  # a mistake in FASTGAN_BACKEND shows here, before anything is written
-        if isinstance(data, str):
-            channels, height, _ = system.image_shape
-            data = datasets.load(data, height, channels)
+        self.ranks, device = join(asked.device)
+        if asked.batch_size % self.ranks.count:
+            raise ValueError(
+                f"batch_size {asked.batch_size} must be a multiple of the {self.ranks.count} processes that share it"
+            )
+        self.source = load_data(data, system) if isinstance(data, str) else data
         self.run = run
-        self.settings = settings
+        self.config = asked
         self.step = 0  # steps done
-        self.steps = 0  # steps wanted by the last fit
         self.system = system.to(choose_device(device))
-        self.train_step = Step(system, precision=settings.precision, channels_last=settings.channels_last)
-        self.ema = EMA(system, settings.ema) if settings.ema else None
-        self.batches = Batches(
-            data,
-            settings.batch_size,
-            seed=settings.seed,
-            device=system.device,
-            channels_last=settings.channels_last,
-            flip=settings.flip,
-            workers=settings.workers,
-        )
-        self.data = self._describe(data)
-        self.latents = system.latent(settings.samples, torch.Generator().manual_seed(settings.seed))
+        self.ranks.synchronise(system)
+        self.train_step = Step(system, precision=asked.precision, channels_last=asked.channels_last, ranks=self.ranks)
+        self.ema = EMA(system, asked.ema) if asked.ema and self.ranks.first else None
+        self.batches = self._batches(asked.workers)
+        self.data = describe(self.source, self.config.data, self.batches, system)
+        self.latents = system.latent(asked.samples, torch.Generator().manual_seed(asked.seed))
         self._names: list[str] = []  # of the logged values, and
         self._sums: Tensor | None = None  # their sums since they were last read, and
         self._summed = 0  # over how many steps
+        self._waited = 0.0, time.perf_counter()  # seconds waited for data, since when
         self._saved = -1  # step of the last checkpoint
-        with self._generators():
-            # Not `seed` itself: the caller may have drawn the initial weights from that stream.
-            torch.manual_seed(settings.seed + 1)
-            self._random = self._random_state()
+        self._identity: bytes | None = None  # of its file
+        self._tries = 0  # to get past the last checkpoint
+        self._streams = Streams(system, asked.seed, self.ranks)
+        self._evaluation = Evaluation(
+            system, lambda: self._batches(0, alone=True), self.batches.count, asked.batch_size, asked.seed
+        )
 
     def fit(self, steps: int) -> None:
         """Train until `steps` steps are done, counted from the beginning of the run.
 
         Ctrl-C finishes the running step, saves a checkpoint and raises KeyboardInterrupt; a second one stops at once.
         SIGTERM does the same and raises SystemExit(143).
-        FloatingPointError if a logged value is no longer finite; the last checkpoint is from before.
+        FloatingPointError if a value is no longer finite, after `retries` tries; the trainer and its last checkpoint
+        are as they were before. OSError if the run cannot be written; its last checkpoint stays as it was.
+        RuntimeError if another trainer is at work in the same directory.
         """
         if steps < 1:
             raise ValueError(f"steps must be at least 1, not {steps}")
         if steps < self.step:
             raise ValueError(f"the run in {self.run.path} has done {self.step} steps; steps must be more, not {steps}")
-        self.steps = steps
-        every = self.settings
-        self.run.write(self._record())
-        report = Report(self.run, step=self.step, steps=steps, batch_size=every.batch_size)
-        with self._generators(), interruption() as asked, report:
-            self._set_random(self._random)
-            if self._saved < 0:
-                self._save()
-            while self.step < steps and asked.signal is None:
-                self._advance()
-                report.advance()
-                if self._due(every.log_every):
-                    report.values(self.step, self._read())
-                if self._due(every.sample_every) or self.step == steps:
-                    self._means()  # of a run that has diverged, say so instead of drawing it
-                    report.picture(self.step, self.preview())
-                if self._due(every.checkpoint_every):
-                    self._save()
-            if self._saved != self.step:
-                self._save()
-            self._random = self._random_state()
+        self.aim(steps)
+        alone = self.run.lock() if self.ranks.first else nullcontext()
+        with alone, self._streams.active(), interruption(patient=self.ranks.count > 1) as asked:
+            self.ranks.from_first(self._check_run)
+            try:
+                while not self._fitted(asked):
+                    pass
+            except RuntimeError as error:
+                if self.ranks.count > 1 and re.search("gloo|nccl", str(error), re.IGNORECASE):
+                    raise RuntimeError(
+                        f"one of the {self.ranks.count} processes has ended; torchrun --max-restarts=N starts them all "
+                        "again, from the last checkpoint"
+                    ) from error
+                raise
         if self.step < steps:
-            log.warning("stopped at step %d; to go on: fastgan train --resume %s", self.step, self.run.path)
-            if asked.signal == signal.SIGTERM:
+            if self.ranks.first:
+                log.warning("stopped at step %d; to go on: fastgan train --resume %s", self.step, self.run.path)
+            if self._asked(asked) == signal.SIGTERM:
                 raise SystemExit(128 + signal.SIGTERM)
             raise KeyboardInterrupt
 
+    def aim(self, steps: int) -> None:
+        """How many steps the run shall have in the end, as its config.yaml says."""
+        self.config = dataclasses.replace(self.config, steps=steps)
+
     def preview(self) -> Tensor:
         """Samples from the run's fixed latents as one picture, uint8 (C, H, W)."""
-        with self._generators(), self.ema.applied() if self.ema else nullcontext():
+        with self._streams.apart(), self._averaged():
             return picture(self.system.sample(len(self.latents), latent=self.latents))
 
-    def _save(self) -> None:
-        self._means()  # a run that has diverged keeps its last good checkpoint
-        state = {
-            "step": self.step,
-            "system": self.system.state_dict(),
-            "ema": self.ema.state_dict() if self.ema else None,
-            "optimizers": {phase.name: phase.optimizer.state_dict() for phase in self.train_step.phases},
-            "batches": self.batches.state_dict(),
-            "random": self._random_state(),
-            "latents": self.latents,
-            "logged": {"names": self._names, "sums": self._sums, "steps": self._summed},
-        }
-        checkpoint.save(self.run.checkpoint, state)
-        self._saved = self.step
+    def _fitted(self, asked: Interruption) -> bool:
+        """Train to the end, or until asked to stop. False if a value was not finite, and the run is back at its last
+        checkpoint to try again."""
+        report = Report(
+            self.run,
+            step=self.step,
+            steps=self.config.steps,
+            batch_size=self.config.batch_size,
+            advice=self._advice(),
+            quiet=not self.ranks.first,
+        )
+        try:
+            with report:
+                if self._saved < 0:
+                    self._save()
+                self._train(report, asked)
+        except NonFinite as error:
+            self._go_back(error, asked)
+            return False
+        return True
 
-    def _restore(self, state: dict[str, Any]) -> None:
-        self.run.restore(self.system, state["system"])
-        if self.ema:
-            self.ema.load_state_dict(state["ema"])
-        for phase in self.train_step.phases:
-            phase.optimizer.load_state_dict(state["optimizers"][phase.name])
-        self.batches.load_state_dict(state["batches"])
-        self.latents = state["latents"].to(self.system.device)
-        self._names, self._summed = state["logged"]["names"], state["logged"]["steps"]
-        self._sums = None if state["logged"]["sums"] is None else state["logged"]["sums"].to(self.system.device)
-        self._random = state["random"]
-        self.step = self._saved = state["step"]
+    def _train(self, report: Report, asked: Interruption) -> None:
+        every = self.config
+        while self.step < every.steps and not self._asked(asked):
+            self._advance()
+            report.advance()
+            for problem in self.batches.problems():
+                log.warning("%s", problem)
+            if self._due(every.log_every):
+                report.values(self.step, self._read(), self._waiting())
+            if self._due(every.sample_every) or self.step == every.steps:
+                self._means()  # of a run that has diverged, say so instead of drawing it
+                if self.ranks.first:
+                    report.picture(self.step, self.preview())
+            better = self._due(every.evaluate_every) and self._evaluate(report)
+            if better or self._due(every.checkpoint_every):
+                self._save(best=better)
+        if self._saved != self.step:
+            self._save()
 
-    def _advance(self) -> None:
-        values = self.train_step(next(self.batches))
+    def _asked(self, asked: Interruption) -> int | None:
+        """The signal that asked to stop. Several processes, which may have been asked at different steps, agree on it
+        when values are logged."""
+        if self.ranks.count > 1 and self.step < self.config.steps and not self._due(self.config.log_every):
+            return None
+        return next((number for number in self.ranks.gather(asked.signal) if number), None)
+
+    def _advance(self, check: Check | None = None) -> None:
+        began = time.perf_counter()
+        batch = next(self.batches)
+        waited, since = self._waited
+        if not isinstance(self.source, Tensor | ImageData):  # else there is nothing to wait for
+            self._waited = waited + time.perf_counter() - began, since
+        if self.system.dtype == torch.float64:
+            batch = dataclasses.replace(batch, images=batch.images.double())
+        values = self.train_step(batch, check) if check else self.train_step(batch)
         if self.ema:
             self.ema.update()
         self.step += 1
@@ -234,17 +261,15 @@ class Trainer:
     def _means(self) -> dict[str, float]:
         """Means of the logged values since they were last read: here the host waits for the device.
 
-        FloatingPointError if one is not finite.
+        NonFinite if one is not finite.
         """
         if self._sums is None:
             return {}
+        self.ranks.average_([self._sums])
         means = dict(zip(self._names, (self._sums / self._summed).tolist()))
         for name, mean in means.items():
             if not math.isfinite(mean):
-                raise FloatingPointError(
-                    f"{name} became {mean} in the {self._summed} steps before step {self.step}; the checkpoint of step "
-                    f"{self._saved} in {self.run.path} is from before. Try a lower learning rate or precision float32"
-                )
+                raise NonFinite(f"{name} became {mean} in the {self._summed} steps before step {self.step}")
         return means
 
     def _read(self) -> dict[str, float]:
@@ -252,52 +277,143 @@ class Trainer:
         self._sums, self._summed = None, 0
         return means
 
-    def _record(self) -> dict[str, Any]:
-        return {
-            "system": {"name": self.system.name, "config": dataclasses.asdict(self.system.config)},
+    def _waiting(self) -> float:
+        """The share of the time since the last call that was spent waiting for data."""
+        waited, since = self._waited
+        now = time.perf_counter()
+        self._waited = 0.0, now
+        return waited / max(now - since, 1e-9)
+
+    def _advice(self) -> str:
+        workers = self.batches.workers
+        return f"--workers {max(2 * workers, 2)} (now {workers}), or smaller picture files"
+
+    def _save(self, best: bool = False) -> None:
+        self._means()  # a run that has diverged keeps its last good checkpoint
+        state = {
+            "config": self.config.plain(),
             "data": self.data,
-            "settings": dataclasses.asdict(self.settings),
-            "steps": self.steps,
-            "device": str(self.system.device),
+            "versions": versions(),
+            "step": self.step,
+            "system": self.system.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+            "optimizers": {phase.name: phase.optimizer.state_dict() for phase in self.train_step.phases},
+            "batches": self.batches.state_dict(),
+            "random": self._streams.state_dict(),
+            "latents": self.latents,
+            "logged": {"names": self._names, "sums": self._sums, "steps": self._summed},
+            "best": self._evaluation.best,
         }
+        bad = not_finite(_tensors(state, ("system", "ema", "optimizers")))
+        if self.ranks.any(bad is not None):
+            raise NonFinite(f"{bad[0]} is {bad[1]} after step {self.step}" if bad else "a weight is not finite")
+        if self.ranks.first:
+            checkpoint.save(self.run.checkpoint, state)
+            if best:
+                checkpoint.keep_as_best(self.run.checkpoint)
+            self._identity = checkpoint.identity(self.run.checkpoint)
+        self._saved = self.step
+        self._tries = 0
 
-    def _describe(self, data: Any) -> dict[str, Any]:
-        """What run.json says of the data. ValueError if the system cannot train on them."""
-        start = self.batches.state_dict()
-        channels, height, width = next(self.batches).images.shape[1:]
-        self.batches.load_state_dict(start)
-        name = getattr(data, "name", type(data).__name__)
-        expected = self.system.image_shape
-        if channels != expected[0]:
-            raise ValueError(
-                f"{self.system.name} makes images of {expected[0]} channels, {name} has {channels}: create the system "
-                f"with channels={channels}, or use data.with_channels({expected[0]})"
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.run.restore(self.system, state["system"])
+        if self.ema:
+            if state["ema"] is None:
+                self.ema = EMA(self.system, self.config.ema)
+            else:
+                self.ema.load_state_dict(state["ema"])
+        for phase in self.train_step.phases:
+            phase.optimizer.load_state_dict(state["optimizers"][phase.name])
+            phase.optimizer.zero_grad()
+        self.batches.load_state_dict(state["batches"])
+        if state["latents"].shape != self.latents.shape:
+            raise ValueError(f"{self.run.checkpoint} has latents of another shape than {self.system.name}'s")
+        self.latents = state["latents"].to(self.system.device)
+        self._names, self._summed = state["logged"]["names"], state["logged"]["steps"]
+        self._sums = None if state["logged"]["sums"] is None else state["logged"]["sums"].to(self.system.device)
+        self.step = self._saved = state["step"]
+        best = state["best"]
+        self._evaluation.best = best if best is None else {"score": float(best["score"]), "step": int(best["step"])}
+        self._identity = checkpoint.identity(self.run.checkpoint)
+        self._streams.load_state_dict(state["random"], self.step)
+
+    def _check_run(self) -> None:
+        """That the directory still holds what this trainer left or found there."""
+        if checkpoint.identity(self.run.checkpoint) != self._identity:
+            raise FileExistsError(
+                f"another trainer has saved a checkpoint in {self.run.path} since this one was made; go on from that "
+                f"with `fastgan train --resume {self.run.path}` (in Python: Trainer.resume)"
             )
-        if (height, width) != expected[1:]:
-            raise ValueError(
-                f"{self.system.name} makes images of {expected[1]}x{expected[2]} pixels, {name} has {height}x{width}: "
-                f"create the system with another resolution, or use data.resize({expected[1]})"
-            )
-        return {"name": name, "images": self.batches.count, "channels": channels, "resolution": height}
+        config.write(self.run.config, self.config)
 
-    def _generators(self) -> Any:
-        """Inside this context the global generators are the run's; afterwards they are the caller's again."""
-        return torch.random.fork_rng([self.system.device] if self.system.device.type == "cuda" else [])
+    def _go_back(self, error: NonFinite, asked: Interruption) -> None:
+        """Back to the last checkpoint, with other random numbers. FloatingPointError once there were enough tries."""
+        if self._saved < 0:
+            raise FloatingPointError(f"{error}: these weights cannot be trained") from None
+        tries, until = self._tries, self.step
+        log.warning("%s; repeating the steps since the checkpoint of step %d to find its cause", error, self._saved)
+        found = self._replay(until, asked)
+        self._restore(self.ranks.from_first(self.run.read))
+        if tries >= self.config.retries:
+            advice = "" if self.config.retries else ", or retries, which goes back and on with other random numbers"
+            raise FloatingPointError(
+                f"{found or error}. The run in {self.run.path} is back at its checkpoint of step {self.step}, from "
+                f"before that. Try a lower learning rate or precision float32{advice}"
+            ) from None
+        self._tries = tries + 1
+        log.warning("%s; back at step %d, try %d of %d", found or error, self.step, self._tries, self.config.retries)
+        self._streams.begin(self.step, self._tries)
 
-    def _random_state(self) -> dict[str, Tensor]:
-        state = {"cpu": torch.get_rng_state()}
-        if self.system.device.type == "cuda":
-            state["cuda"] = torch.cuda.get_rng_state(self.system.device)
-        return state
+    def _replay(self, until: int, asked: Interruption) -> Finding | None:
+        """The first tensor that is not finite in the steps from the last checkpoint on, which are the same again."""
+        self._restore(self.ranks.from_first(self.run.read))
+        check = Check(self.system)
+        while self.step < until and not self._asked(asked):
+            check.step = self.step + 1
+            self._advance(check)
+            for found in self.ranks.gather(check.found):
+                if found:
+                    return found
+        return None
 
-    def _set_random(self, state: dict[str, Tensor]) -> None:
-        torch.set_rng_state(state["cpu"])
-        if self.system.device.type == "cuda" and "cuda" in state:
-            torch.cuda.set_rng_state(state["cuda"], self.system.device)
+    def _evaluate(self, report: Report) -> bool:
+        """Whether this is the best so far."""
+        if self.ranks.first:
+            with self._streams.apart(), self._averaged():
+                score = self._evaluation.look(self.step)
+            report.score(self.step, {"sliced_wasserstein": score})
+        best: Any = self.ranks.from_first(lambda: self._evaluation.best)
+        return best["step"] == self.step
+
+    def _averaged(self) -> Any:
+        return self.ema.applied() if self.ema else nullcontext()
+
+    def _batches(self, workers: int | None, alone: bool = False) -> Batches:
+        """alone: whole batches for this process, keeping nothing in memory."""
+        ranks = Ranks() if alone else self.ranks
+        return Batches(
+            self.source,
+            self.config.batch_size,
+            seed=self.config.seed,
+            device=self.system.device,
+            channels_last=self.config.channels_last,
+            flip=self.config.flip,
+            workers=workers,
+            rank=ranks.rank,
+            ranks=ranks.count,
+            memory=0 if alone else None,
+        )
 
 
-def _load_data(description: dict[str, Any]) -> ImageData:
-    name = description["name"]
-    if name not in datasets.names():
-        raise ValueError(f"the run was trained on {name!r}, which has no loader: give it to Trainer.resume as data=")
-    return datasets.load(name, description["resolution"], description["channels"])
+def _tensors(state: Any, keys: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors below `keys`, by their names there."""
+    for key in keys:
+        yield from _below(state[key], key)
+
+
+def _below(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _below(item, f"{name}.{key}")

@@ -118,7 +118,7 @@ def test_missing(path):
 
 def test_another_format(path):
     save(path, {"format": 99})
-    with pytest.raises(ValueError, match="format 99; this version reads format 1"):
+    with pytest.raises(ValueError, match="format 99; this version reads format 2"):
         load(path)
 
 

@@ -1,0 +1,165 @@
+"""Everything that a run was asked for: one dataclass, written as YAML into the directory of the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fastgan.systems.config import build
+
+STEPS = 2000
+HEADER = """\
+# Everything this run was asked for. Another run like it: fastgan train --config {path} --out DIRECTORY
+# After an edit, fastgan train --resume {run} takes the change, or says why it cannot.
+"""
+
+# What a run may change when it goes on. Of the second kind, the run is from there on another one than it would have
+# been; of neither, there is nothing to go on with.
+ALLOWED = ("steps", "device", "workers", "retries", "log_every", "sample_every", "checkpoint_every", "evaluate_every")
+ALLOWED_TO_DIFFER = ("batch_size", "precision", "channels_last", "flip", "ema")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to train, whatever the system and the data."""
+
+    batch_size: int = 64  # images, of all processes together
+    seed: int = 0  # of latents and of the order of images
+    workers: int | None = None  # processes that read data which are not in memory; none: by the number of cores
+    precision: str = "auto"  # auto, float32, bfloat16: see Step
+    channels_last: bool = True
+    flip: bool = False  # mirror half of the images, left to right
+    ema: float = 0.999  # decay of the generator's moving average a step; 0 keeps none
+    samples: int = 64  # images in a grid
+    sample_every: int = 200  # steps; 0 draws only the last
+    checkpoint_every: int = 200  # steps; 0 saves only the first and the last
+    evaluate_every: int = 1000  # steps between looking whether this is the best checkpoint so far; 0 never looks
+    log_every: int = 20  # steps; what is logged is the mean over them
+    retries: int = 0  # how often to go back to a checkpoint, with other random numbers, after a value is not finite
+
+    def __post_init__(self) -> None:
+        every = ("sample_every", "checkpoint_every", "evaluate_every", "retries", "workers")
+        for least, names in (1, ("batch_size", "samples", "log_every")), (0, every):
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and value < least:
+                    raise ValueError(f"{name} must be at least {least}, not {value}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must lie in 0..2**63 - 1, not {self.seed}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must lie in [0, 1), not {self.ema}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Settings):
+    """A run: `Settings`, and what is trained on what."""
+
+    system: str = ""
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)  # of the system; the others are its paper's
+    data: str = "digits"
+    steps: int = STEPS  # in all, from the beginning of the run
+    device: str = "auto"  # auto, cpu, cuda, cuda:N
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps < 0:
+            raise ValueError(f"steps must be at least 1, not {self.steps}")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(Settings)}
+
+    def plain(self) -> dict[str, Any]:
+        """What it is to its reader first; lists for tuples, as YAML has them."""
+        values = dataclasses.asdict(self)
+        first = {name: values.pop(name) for name in ("system", "options", "data", "steps", "device")}
+        return _lists({**first, **values})
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The values that a YAML file gives, not yet checked beyond their names.
+
+    FileNotFoundError; ValueError for what is not YAML, not a mapping, or has a key twice or one that no run has.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no configuration at {path}") from None
+    except (IsADirectoryError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a YAML file") from error
+    try:
+        values = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold `option: value` lines, as the config.yaml of a run does, not {values!r}")
+    make(values, str(path))
+    return values
+
+
+def make(values: Mapping[str, Any], owner: str) -> Config:
+    """ValueError with the nearest names for an unknown option, TypeError for a value of the wrong type."""
+    return build(Config, values, owner)
+
+
+def write(path: Path, config: Config) -> None:
+    header = HEADER.format(path=path, run=path.parent)
+    text = header + yaml.safe_dump(config.plain(), sort_keys=False, allow_unicode=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def changes(before: Config, after: Config) -> dict[str, str]:
+    """What differs, as `name: old -> new`, by name; options of the system as options.NAME.
+
+    ValueError, which names each of them, if a run cannot go on with one.
+    """
+    old, new = _flat(before), _flat(after)
+    found = {
+        name: f"{name}: {old.get(name)} -> {new.get(name)}" for name in {**old, **new} if old.get(name) != new.get(name)
+    }
+    refused = [text for name, text in found.items() if name not in (*ALLOWED, *ALLOWED_TO_DIFFER)]
+    if refused:
+        raise ValueError(
+            f"the run cannot go on with {'; '.join(refused)}. What may change is {', '.join(ALLOWED)} and, where the "
+            f"run need not be the same bit for bit, {', '.join(ALLOWED_TO_DIFFER)}; for the rest, start another run"
+        )
+    return found
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    values = config.plain()
+    return {**{f"options.{name}": value for name, value in values.pop("options").items()}, **values}
+
+
+def _lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _lists(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_lists(item) for item in value]
+    return value
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 2e-4 as a number, which YAML 1.1 takes for text, and refuses a key that is there twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)

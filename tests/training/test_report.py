@@ -1,0 +1,384 @@
+"""Report: what a run leaves for whoever did not watch it, and what cannot stop it."""
+
+import errno
+import json
+import logging
+import os
+import sys
+import time
+from itertools import pairwise
+
+import pytest
+import torch
+from PIL import Image
+
+from fastgan.data import movie
+from fastgan.training import report as module
+from fastgan.training.report import Report
+from fastgan.training.run import Run
+
+LOSSES = {"discriminator/loss": 1.25, "generator/loss": 0.5, "generator/real": 0.75}
+log = logging.getLogger("fastgan")
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = Run(tmp_path / "run")
+    run.samples.mkdir(parents=True)
+    return run
+
+
+@pytest.fixture
+def opened(run):
+    """Make a report on the run."""
+
+    def make(step=0, **options):
+        return Report(run, step=step, steps=100, batch_size=10, **options)
+
+    return make
+
+
+def lines(run):
+    return [json.loads(line) for line in run.metrics.read_text().splitlines()]
+
+
+def text(run):
+    return (run.path / "log.txt").read_text()
+
+
+def image(value, channels=1, size=8):
+    return torch.full((channels, size, size), value, dtype=torch.uint8)
+
+
+class TestValues:
+    def test_metrics(self, run, opened):
+        with opened() as report:
+            report.values(10, LOSSES, 0.25)
+            report.values(20, LOSSES)
+        first, second = lines(run)
+        assert first.pop("images_per_second") > 0
+        assert first == {"step": 10, **LOSSES, "data_wait": 0.25}
+        assert second["data_wait"] == 0
+
+    def test_bar(self, opened, capsys):
+        with opened() as report:
+            report.values(10, LOSSES, 0.125)
+        assert "step 10, discriminator 1.250, generator 0.500, data wait 12%" in capsys.readouterr().err
+
+    def test_tensorboard(self, run, opened):
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        with opened() as report:
+            report.values(10, LOSSES, 0.25)
+        events = EventAccumulator(str(run.tensorboard))
+        events.Reload()
+        assert set(events.Tags()["scalars"]) == {*LOSSES, "images_per_second", "data_wait"}
+        assert [event.value for event in events.Scalars("data_wait")] == [0.25]
+
+    def test_speed(self, run, opened, monkeypatch):
+        now = iter([100.0, 102.0, 102.0])
+        with opened() as report:
+            monkeypatch.setattr(module.time, "perf_counter", lambda: next(now, 102.0))
+            report._since = 0, next(now)
+            report.values(10, {})
+            report.values(20, {})  # at the same time
+        assert [line["images_per_second"] for line in lines(run)] == [50, 0]
+
+    def test_appends_and_forgets_later_steps(self, run, opened):
+        for start in 0, 10:
+            with opened(start) as report:
+                for step in 10, 20:
+                    report.values(start + step, {})
+        assert [line["step"] for line in lines(run)] == [10, 20, 30]
+
+
+class TestWaitingForData:
+    def test_warns_at_most_every_tenth_time(self, opened, caplog):
+        with opened(advice="--workers 4 (now 1)") as report:
+            report.values(1, {}, 0.05)
+            assert not caplog.records
+            for step in range(2, 13):
+                report.values(step, {}, 0.5)
+        warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+        assert warnings == [
+            f"50 % of the time up to step {step} went into waiting for data; try --workers 4 (now 1)"
+            for step in (2, 12)
+        ]
+
+    def test_without_advice(self, opened, caplog):
+        with opened() as report:
+            report.values(1, {}, 0.5)
+        assert caplog.messages == ["50 % of the time up to step 1 went into waiting for data"]
+
+
+class TestLog:
+    def test_holds_messages_and_values(self, run, opened):
+        with opened() as report:
+            log.info("from inside")
+            logging.getLogger("fastgan.data").warning("from a part")
+            report.values(10, LOSSES, 0.125)
+        log.warning("from outside")
+        stamps, levels, texts = zip(*((line[:23], line[24:31], line[32:]) for line in text(run).splitlines()))
+        assert levels == ("INFO   ", "WARNING", "INFO   ", "WARNING")
+        assert texts[:2] == ("from inside", "from a part")
+        assert texts[2].startswith("step 10, discriminator 1.250, generator 0.500, ")
+        assert texts[2].endswith(" images/s, data wait 12.5%")
+        assert texts[3].startswith("12 % of the time")
+        for stamp in stamps:
+            time.strptime(stamp[:19], "%Y-%m-%d %H:%M:%S")
+
+    def test_appends(self, run, opened):
+        for message in "first", "second":
+            with opened():
+                log.info(message)
+        assert [line.split()[-1] for line in text(run).splitlines()] == ["first", "second"]
+
+    @pytest.mark.parametrize("level", [logging.INFO, logging.WARNING])
+    def test_what_is_shown_elsewhere_stays(self, run, opened, level):
+        class Kept(logging.Handler):
+            def emit(self, record):
+                kept.append(record.getMessage())
+
+        kept, handler, root = [], Kept(), logging.getLogger()
+        before = root.level, log.level, log.propagate, list(log.handlers)
+        root.addHandler(handler)
+        root.setLevel(level)
+        try:
+            with opened() as report:
+                log.info("information")
+                log.warning("warning")
+                report.values(10, LOSSES)
+        finally:
+            root.removeHandler(handler)
+            root.setLevel(before[0])
+        assert kept == (["information", "warning"] if level == logging.INFO else ["warning"])
+        assert "information" in text(run)
+        assert (root.level, log.level, log.propagate, log.handlers) == before
+
+    def test_restored_where_opening_fails(self, run, opened, monkeypatch):
+        before = log.level, log.propagate, list(log.handlers)
+        monkeypatch.setattr(module, "_Bar", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError), opened():
+            pass
+        assert (log.level, log.propagate, log.handlers) == before
+
+
+class TestFilm:
+    def draw(self, opened, steps, start=0, **options):
+        with opened(start) as report:
+            for step in steps:
+                report.picture(step, image(step % 256, **options))
+
+    def frames(self, run):
+        with Image.open(run.path / "training.gif") as film:
+            for index in range(film.n_frames):
+                film.seek(index)
+                yield film.convert("L").getpixel((0, 0)), film.info["duration"]
+
+    def test_of_all_pictures(self, run, opened):
+        self.draw(opened, [1, 2])
+        self.draw(opened, [1000000], start=2)  # after step-000002 in number, though not in name
+        values, durations = zip(*self.frames(run))
+        assert values == (1, 2, 1000000 % 256)
+        assert durations == (100, 100, 1000)
+        assert not [name for name in os.listdir(run.path) if name.startswith(".")]
+
+    def test_at_most_sixty(self, run, opened):
+        self.draw(opened, range(1, 151))
+        values = [value for value, _ in self.frames(run)]
+        assert len(values) == 60
+        assert (values[0], values[-1]) == (1, 150)
+        assert {b - a for a, b in pairwise(values)} == {2, 3}
+
+    def test_leaves_out_other_steps_and_sizes(self, run, opened):
+        module.save_png(run.samples / "step-000001.png", image(1, size=9))
+        module.save_png(run.samples / "step-000009.png", image(9))
+        module.save_png(run.samples / "step-best.png", image(9))
+        self.draw(opened, [2, 4])
+        assert [value for value, _ in self.frames(run)] == [2, 4]
+
+    def test_large_pictures_are_reduced(self, run, opened, monkeypatch):
+        monkeypatch.setattr(movie, "SIDE", 10)
+        self.draw(opened, [1, 2], size=21, channels=3)
+        assert Image.open(run.path / "training.gif").size == (7, 7)
+
+    def test_not_of_one_picture(self, run, opened):
+        self.draw(opened, [1])
+        assert not (run.path / "training.gif").exists()
+
+    def test_not_where_asked_to_end_at_once(self, run, opened):
+        def stopped():
+            with opened() as report:
+                report.picture(1, image(1))
+                report.picture(2, image(2))
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            stopped()
+        assert not (run.path / "training.gif").exists()
+
+    def test_failing_is_a_warning(self, run, opened, caplog):
+        (run.samples / "step-000001.png").write_bytes(b"not a picture")
+        (run.path / "training.gif").write_bytes(b"the one before")
+        self.draw(opened, [2, 3])
+        assert "training.gif was not written: cannot identify image file" in caplog.text
+        assert "training.gif was not written" in text(run)
+        assert (run.path / "training.gif").read_bytes() == b"the one before"
+
+
+class TestClock:
+    @pytest.mark.parametrize("jump", [-10 * 365 * 86400, 10 * 365 * 86400, -1])
+    def test_jumps(self, run, opened, monkeypatch, capsys, jump):
+        clock, offset = time.time, 0.0
+
+        def time_of_day():
+            return clock() + offset
+
+        monkeypatch.setattr(time, "time", time_of_day)
+        monkeypatch.setattr("tqdm.std.time", time_of_day)
+        with opened() as report:
+            report._bar._bar.mininterval = 0
+            report.advance()
+            offset = jump
+            report.advance()
+            report.values(10, LOSSES)
+            report.picture(10, image(1))
+            report.advance()
+        shown = capsys.readouterr().err
+        assert "30.0/1.00k [00:00<" in shown
+        assert "step 10" in shown
+        assert lines(run)[0]["images_per_second"] > 0
+
+    def test_the_clock_of_the_bar(self, opened):
+        with opened() as report:
+            assert report._bar._bar._time is time.perf_counter  # as tqdm names it; else nothing above would be seen
+            assert report._bar._bar.format_dict["elapsed"] < 60
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's thread
+class TestCannotWrite:
+    def test_metrics(self, run, opened, monkeypatch):
+        with opened() as report:
+            run.metrics.mkdir()
+            with pytest.raises(OSError, match=r"could not write it.*Is a directory.*metrics\.jsonl") as caught:
+                report.values(1, {})
+        assert caught.value.errno == errno.EISDIR
+
+    def test_pictures(self, run, opened, monkeypatch):
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(module, "save_png", full)
+        with (
+            opened() as report,
+            pytest.raises(OSError, match=r"No space left on device\); the last checkpoint stays.*step-000003\.png"),
+        ):
+            report.picture(3, image(1))
+
+    def test_directory_that_is_gone(self, run, opened):
+        def gone():
+            with opened() as report:
+                os.rename(run.path, run.path.with_name("elsewhere"))
+                log.info("a message stops nothing")
+                report.values(1, {})
+
+        with pytest.raises(FileNotFoundError, match=r"could not write it .*metrics\.jsonl"):
+            gone()
+
+    def test_log(self, run, opened, monkeypatch):
+        """As on a full disk, where opening succeeds and writing does not. The message itself stops nothing."""
+        (run.path / "log.txt").symlink_to("/dev/full")
+
+        def logged():
+            with opened() as report:
+                log.info("lost")
+                report.values(1, {})
+                raise AssertionError("reached")
+
+        with pytest.raises(OSError, match=r"No space left on device.*log\.txt"):
+            logged()
+        with pytest.raises(OSError, match=r"No space left on device.*log\.txt"), opened():
+            log.info("lost")
+
+    def test_log_that_cannot_be_opened(self, run, opened):
+        (run.path / "log.txt").mkdir()
+        with pytest.raises(OSError, match=r"Is a directory.*log\.txt"), opened():
+            pass
+
+    def test_a_log_moved_away_is_begun_again(self, run, opened):
+        with opened():
+            log.info("before")
+            os.replace(run.path / "log.txt", run.path / "log.1.txt")
+            log.info("after")
+        assert "after" in text(run)
+        assert "before" not in text(run)
+
+    def test_tensorboard_cannot_start(self, run, opened, caplog):
+        run.tensorboard.write_text("a file")
+        with opened() as report:
+            report.values(1, {"loss": 1.0})
+            report.picture(1, image(1))
+        assert caplog.text.count("no more events for TensorBoard") == 1
+        assert len(lines(run)) == 1
+
+    def test_tensorboard_fails_later(self, run, opened, caplog):
+        with opened() as report:
+            os.rename(run.tensorboard, run.path / "elsewhere")  # at once, unlike a deletion beside its thread
+            for step in range(1, 100):
+                report.values(step, {"loss": 1.0})
+            report.picture(1, image(1))
+        assert caplog.text.count("no more events for TensorBoard") == 1
+        assert len(lines(run)) == 99
+
+    def test_without_tensorboard(self, run, opened, monkeypatch):
+        monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+        with opened() as report:
+            report.values(1, {"loss": 1.0})
+            report.picture(1, image(1))
+        assert "pip install tensorboard" in text(run)
+        assert not run.tensorboard.exists()
+
+    def test_a_terminal_that_goes_away(self, run, opened, monkeypatch):
+        class Gone:
+            encoding = "utf-8"
+            gone = False
+
+            def isatty(self):
+                return True
+
+            def fileno(self):
+                raise OSError
+
+            def write(self, text):
+                if self.gone:
+                    raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+            def flush(self):
+                self.write("")
+
+        monkeypatch.setattr(sys, "stderr", Gone())
+        with opened() as report:
+            sys.stderr.gone = True
+            report._bar._bar.mininterval = 0
+            report.advance()
+            report.values(1, {})
+            report.advance()
+        assert len(lines(run)) == 1
+
+    def test_without_stderr(self, run, opened, monkeypatch):
+        monkeypatch.setattr(sys, "stderr", None)
+        with opened() as report:
+            report.advance()
+            report.values(1, {})
+        assert len(lines(run)) == 1
+
+
+def test_quiet(run, opened, capsys, caplog):
+    with opened(quiet=True, advice="--workers 2") as report:
+        report.advance()
+        report.values(1, LOSSES, 0.9)
+        report.picture(1, image(1))
+        report.picture(2, image(1))
+    assert [(path.name, os.listdir(path)) for path in run.path.iterdir()] == [("samples", [])]
+    assert capsys.readouterr() == ("", "")
+    assert not caplog.records
