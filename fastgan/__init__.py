@@ -2,7 +2,8 @@
 
     model = fastgan.fuse(model)             the same PyTorch model on fused ops
     fastgan.explain(model)                  what was fused, what was not, and why
-    fastgan.Trainer(fastgan.systems.create("dcgan"), "digits", out="runs/digits").fit(steps=2000)
+    fastgan.Trainer(fastgan.systems.create("dcgan"), "emoji", out="runs/emoji").fit(steps=2000)
+    fastgan.load("runs/emoji").sample(64)   what it has learned
 
 Importing this package imports nothing else: everything below is loaded when it is first used.
 """
@@ -13,18 +14,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastgan import backend, data, losses, nn, ops, systems, training
+    from fastgan import backend, data, latent, losses, metrics, nn, ops, systems, training
     from fastgan.fusion import fuse, unfuse
     from fastgan.fusion.explain import explain
-    from fastgan.training import Trainer
+    from fastgan.fusion.paired import paired
+    from fastgan.training import Trainer, load
 
 __version__ = "0.1.0"
 
-_MODULES = ("backend", "data", "losses", "nn", "ops", "systems", "training")
+_MODULES = ("backend", "data", "latent", "losses", "metrics", "nn", "ops", "systems", "training")
 _NAMES = {
     "Trainer": "fastgan.training",
     "explain": "fastgan.fusion",
     "fuse": "fastgan.fusion",
+    "load": "fastgan.training",
+    "paired": "fastgan.fusion.paired",
     "unfuse": "fastgan.fusion",
 }
 
@@ -34,9 +38,13 @@ __all__ = [
     "data",
     "explain",
     "fuse",
+    "latent",
+    "load",
     "losses",
+    "metrics",
     "nn",
     "ops",
+    "paired",
     "systems",
     "training",
     "unfuse",

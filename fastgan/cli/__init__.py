@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-COMMANDS = ("train", "sample", "explain", "systems", "bench", "doctor")
+COMMANDS = ("train", "sample", "interpolate", "arithmetic", "export", "explain", "systems", "bench", "doctor")
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError, RuntimeError) as error:
         if os.environ.get("FASTGAN_DEBUG", "0") != "0":
             raise
-        print(f"fastgan: error: {_reason(error)}", file=sys.stderr)
+        rank = os.environ.get("RANK", "0")
+        print(f"fastgan: error: {'' if rank == '0' else f'rank {rank}: '}{_reason(error)}", file=sys.stderr)
         return 2
 
 

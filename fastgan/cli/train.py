@@ -4,45 +4,65 @@ from __future__ import annotations
 
 import argparse
 import ast
+import logging
+import os
+import re
+from pathlib import Path
 from typing import Any
 
-STEPS = 2000
-SETTINGS = ("batch_size", "seed", "precision", "ema", "samples", "sample_every", "checkpoint_every", "log_every")
-CONFIG = ("resolution", "channels", "width", "learning_rate")
-NOT_WITH_RESUME = ("system", "data", "out", "set", "flip", "channels_last", *SETTINGS, *CONFIG)
+STEPS = 2000  # as Config has it, which is not imported before run()
+SETTINGS = (
+    "batch_size", "seed", "workers", "precision", "channels_last", "flip", "ema", "samples", "sample_every",
+    "checkpoint_every", "evaluate_every", "log_every", "retries",
+)  # fmt: skip
+OPTIONS = ("resolution", "channels", "width", "learning_rate")  # of systems, that have an option here too
+SIDE = 64  # pixels; larger pictures are made so small where no resolution is asked for
 
 
 def add(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "train",
-        usage="fastgan train SYSTEM [--data NAME] [--out DIR] [options] | fastgan train --resume RUN [--steps N]",
+        usage="fastgan train SYSTEM [--data NAME] [--out DIR] [options] | fastgan train --config FILE [options]\n"
+        "       | fastgan train --resume RUN [--steps N] [options]",
         help="train a system on a data set, or resume a run",
-        description="Train a system on a data set. Ctrl-C saves a checkpoint; --resume goes on from the last one.",
+        description="Train a system on a data set. Ctrl-C saves a checkpoint; --resume goes on from the last one. "
+        "On K processes or GPUs: torchrun --nproc-per-node=K -m fastgan train ...",
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("system", nargs="?", help="what `fastgan systems` lists, such as dcgan")
-    parser.add_argument("--data", help="data set (default: digits)")
+    parser.add_argument(
+        "--data", help="digits, emoji, a folder of pictures, hf:NAME, a .parquet or .arrow file (default: digits)"
+    )
     parser.add_argument("--out", help="directory of the run (default: runs/SYSTEM-DATA)")
-    parser.add_argument("--resume", metavar="RUN", help="go on with the run in this directory; takes --steps, --device")
+    parser.add_argument("--config", metavar="FILE", help="options from a YAML file, such as the config.yaml of a run")
+    parser.add_argument("--resume", metavar="RUN", help="go on with the run in this directory")
+    parser.add_argument(
+        "--continue", action="store_true", dest="again", help="go on with the run in --out, where there is one already"
+    )
     parser.add_argument("--steps", type=int, help=f"steps in all, from the beginning of the run (default: {STEPS})")
     parser.add_argument("--device", help="auto (default), cpu, cuda, cuda:1")
     system = parser.add_argument_group("system", "defaults are those of its paper")
-    system.add_argument("--resolution", type=int, help="pixels a side (default: the data's, at least 32)")
+    system.add_argument(
+        "--resolution", type=int, help=f"pixels a side (default: the data's, at least 32, at most {SIDE})"
+    )
     system.add_argument("--channels", type=int, help="1 or 3 (default: the data's)")
     system.add_argument("--width", type=int, help="channels of the largest maps")
     system.add_argument("--lr", type=float, dest="learning_rate", help="learning rate")
     system.add_argument("--set", action="append", metavar="KEY=VALUE", help="any other option, as --set slope=0.1")
     run = parser.add_argument_group("run")
-    run.add_argument("--batch-size", type=int, help="images (default: 64)")
+    run.add_argument("--batch-size", type=int, help="images, of all processes together (default: 64)")
     run.add_argument("--seed", type=int, help="of weights, latents and the order of images (default: 0)")
+    run.add_argument("--workers", type=int, help="processes that read data (default: by the number of cores)")
     run.add_argument("--precision", help="auto (default), float32, bfloat16")
-    run.add_argument("--flip", action="store_true", help="mirror half of the images")
-    run.add_argument("--no-channels-last", action="store_false", dest="channels_last", help="keep NCHW layout")
+    run.add_argument("--flip", action=argparse.BooleanOptionalAction, help="mirror half of the images (default: no)")
+    run.add_argument("--channels-last", action=argparse.BooleanOptionalAction, help="NHWC layout (default: yes)")
     run.add_argument("--ema", type=float, help="decay of the generator's moving average; 0: none (default: 0.999)")
     run.add_argument("--samples", type=int, help="images in a sample grid (default: 64)")
     run.add_argument("--sample-every", type=int, help="steps between sample grids (default: 200)")
     run.add_argument("--checkpoint-every", type=int, help="steps between checkpoints (default: 200)")
+    run.add_argument("--evaluate-every", type=int, help="steps between looks for the best checkpoint (default: 1000)")
     run.add_argument("--log-every", type=int, help="steps between logged values (default: 20)")
+    run.add_argument("--retries", type=int, help="times to go back after a value that is not finite (default: 0)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,54 +71,107 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--steps must be at least 1, not {given['steps']}")
     if not 0 <= given.get("seed", 0) < 2**63:
         raise ValueError(f"--seed must lie in 0..2**63 - 1, not {given['seed']}")
-    trainer = _resumed(given) if "resume" in given else _started(given)
-    steps = given.get("steps", trainer.steps or STEPS)
-    if trainer.step == steps:
+    from fastgan.training.distributed import join
+
+    ranks, _ = join(given.get("device", "auto"))
+    if not ranks.first:
+        logging.getLogger("fastgan").setLevel(logging.ERROR)
+    trainer = _resumed(given) if "resume" in given else _started(given, ranks)
+    steps = trainer.config.steps
+    done = trainer.step == steps
+    if not done:
+        trainer.fit(steps)
+    if ranks.first and done:
         print(f"{trainer.run.path} has done its {steps} steps; --steps N with a larger N trains it on")
-        return 0
-    trainer.fit(steps)
-    print(f"{trainer.run.path}: {trainer.step} steps done; `fastgan sample {trainer.run.path}` draws from it")
+    elif ranks.first:
+        print(f"{trainer.run.path}: {trainer.step} steps done; `fastgan sample {trainer.run.path}` draws from it")
     return 0
 
 
 def _resumed(given: dict[str, Any]) -> Any:
+    for name in ("out", "config"):
+        if name in given:
+            raise ValueError(f"--{name} does not go with --resume: the run has its own ({given['resume']}/config.yaml)")
+    return _again(given["resume"], given)
+
+
+def _again(out: str, given: dict[str, Any]) -> Any:
     from fastgan.training import Trainer
+    from fastgan.training.run import Run
 
-    mistaken = [name for name in NOT_WITH_RESUME if name in given]
-    if mistaken:
+    changes = _settings(given)
+    if options := _options(given):
+        run = Run(out)
+        changes["options"] = {**run.asked().options, **options}
+    return Trainer.resume(out, **changes)
+
+
+def _started(given: dict[str, Any], ranks: Any) -> Any:
+    from fastgan.systems import names
+    from fastgan.training import Trainer, config
+    from fastgan.training.run import Run
+
+    values = config.read(given["config"]) if "config" in given else {}
+    values = {**values, **_settings(given), "options": {**values.get("options", {}), **_options(given)}}
+    if "system" not in values:
         raise ValueError(
-            f"--resume takes the run's own settings; only --steps and --device go with it, not {', '.join(mistaken)}"
+            f"which system? fastgan train SYSTEM ({', '.join(names())}), fastgan train --config FILE, or fastgan train "
+            "--resume RUN"
         )
-    return Trainer.resume(given["resume"], device=given.get("device", "auto"))
+    asked = config.make(values, given.get("config", "fastgan train"))
+    out = given.get("out", f"runs/{asked.system}-{_slug(asked.data)}")
+    # torchrun starts all processes again, by the same command, when one has died.
+    restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    if (given.get("again") or restarted) and ranks.from_first(lambda: Run(out).saved):
+        return _again(out, given)
+    system, data = _made(asked)
+    trainer = Trainer(system, data, out=out, device=asked.device, **asked.settings)
+    trainer.aim(asked.steps)
+    return trainer
 
 
-def _started(given: dict[str, Any]) -> Any:
+def _made(asked: Any) -> tuple[Any, Any]:
+    """The system and its data, each as the other needs it."""
+    import dataclasses
+
     import torch
 
     from fastgan import data as datasets
-    from fastgan.systems import create, names
-    from fastgan.training import Trainer
+    from fastgan.systems import create
+    from fastgan.systems.registry import find
 
-    if "system" not in given:
-        raise ValueError(f"which system? fastgan train SYSTEM ({', '.join(names())}), or fastgan train --resume RUN")
-    data = datasets.load(given.get("data", "digits"), channels=given.get("channels"))
-    config = {name: given[name] for name in CONFIG if name in given}
-    config.setdefault("channels", data.images.shape[1])
-    config.setdefault("resolution", max(32, 1 << (min(data.images.shape[2:]).bit_length() - 1)))
+    options = dict(asked.options)
+    accepted = {field.name for field in dataclasses.fields(find(asked.system).Config)}
+    data = datasets.load(asked.data, channels=options.get("channels"))
+    channels, height, width = data.shape
+    if "channels" in accepted:
+        options.setdefault("channels", channels)
+    if "resolution" in accepted and "resolution" not in options:
+        options["resolution"] = min(max(32, 1 << (min(height, width).bit_length() - 1)), SIDE)
+        if min(height, width) > SIDE:
+            logging.getLogger("fastgan").info(
+                "%s has pictures of %dx%d pixels or more: training at %dx%d, --resolution N for another size",
+                asked.data, width, height, SIDE, SIDE,
+            )  # fmt: skip
+    torch.manual_seed(asked.seed)
+    system = create(asked.system, **options)
+    channels, height, _ = system.image_shape
+    return system, data.with_channels(channels).resize(height)
+
+
+def _settings(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: given[name] for name in ("system", "data", "steps", "device", *SETTINGS) if name in given}
+
+
+def _options(given: dict[str, Any]) -> dict[str, Any]:
+    """Of the system."""
+    options = {name: given[name] for name in OPTIONS if name in given}
     for assignment in given.get("set", []):
         key, equals, value = assignment.partition("=")
         if not equals:
             raise ValueError(f"--set takes KEY=VALUE, as --set slope=0.1, not {assignment!r}")
-        config[key] = _literal(value)
-    torch.manual_seed(given.get("seed", 0))
-    system = create(given["system"], **config)
-    return Trainer(
-        system,
-        data.with_channels(config["channels"]).resize(config["resolution"]),
-        out=given.get("out", f"runs/{given['system']}-{data.name}"),
-        device=given.get("device", "auto"),
-        **{name: given[name] for name in (*SETTINGS, "flip", "channels_last") if name in given},
-    )
+        options[key] = _literal(value)
+    return options
 
 
 def _literal(text: str) -> Any:
@@ -107,3 +180,8 @@ def _literal(text: str) -> Any:
         return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text.lower(), text))
     except (ValueError, SyntaxError):
         return text
+
+
+def _slug(data: str) -> str:
+    """A data set's name as part of a directory's."""
+    return re.sub(r"[^\w.-]+", "-", Path(data).name).strip("-") or "data"

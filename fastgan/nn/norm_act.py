@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +15,20 @@ from fastgan.reference.activation import ACTIVATIONS
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
+
+
+_parts = 1  # equal consecutive parts that every batch is made of at this moment: 2 where real and fake pass together
+
+
+@contextmanager
+def in_parts(count: int) -> Iterator[None]:
+    """Inside this context every batch consists of `count` parts that have statistics of their own."""
+    global _parts
+    before, _parts = _parts, count
+    try:
+        yield
+    finally:
+        _parts = before
 
 
 def apply_norm(
@@ -27,7 +43,7 @@ def apply_norm(
     backend: str = "auto",
 ) -> Tensor:
     """What norm.forward does in torch.nn, counters and all, with the activation in the same op."""
-    training, momentum = norm.training, norm.momentum
+    training, momentum, parts = norm.training, norm.momentum, _parts
     weight, bias, mean, var = _tensors(norm)
     count = None
     if instance:
@@ -37,9 +53,14 @@ def apply_norm(
     elif not norm.track_running_stats:
         mean = var = None
     elif (count := norm.num_batches_tracked) is not None:
-        count.add_(1)
+        count.add_(parts)
         if momentum is None:  # the running statistics are plain averages over all batches
+            if parts > 1:
+                count.sub_(parts)
+                raise ValueError("running statistics that are averages cannot be updated by several parts of a batch")
             momentum = 1.0 / float(count)
+    if parts > 1 and not instance and training:
+        splits *= parts
     try:
         return ops.norm_act(
             x, weight, bias, mean, var, act=act, slope=slope, training=training,
@@ -48,7 +69,7 @@ def apply_norm(
         )  # fmt: skip
     except (TypeError, ValueError):  # refused, so there was no batch
         if count is not None:
-            count.sub_(1)
+            count.sub_(parts)
         raise
 
 

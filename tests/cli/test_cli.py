@@ -1,9 +1,9 @@
 """The command line, as a user meets it."""
 
 import dataclasses
-import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_flatten
 
 from fastgan.cli import main
 from fastgan.cli.train import SETTINGS
-from fastgan.training import Settings, checkpoint
+from fastgan.training import Settings, checkpoint, config
 
 TINY = ["--resolution", "16", "--width", "8", "--set", "latent=8", "--samples", "4", "--device", "cpu"]
 EVERY = ["--sample-every", "2", "--checkpoint-every", "2", "--log-every", "1", "--batch-size", "8"]
@@ -63,11 +63,12 @@ class TestTrain:
     def test_leaves_a_run(self, run):
         assert sorted(os.listdir(run / "samples")) == ["step-000002.png", "step-000004.png"]
         assert checkpoint.load(run / "checkpoint.pt")["step"] == 4
-        config = json.loads((run / "run.json").read_text())["system"]["config"]
-        assert config["channels"] == 1  # the data's
-        assert (config["width"], config["latent"]) == (8, 8)
+        options = config.read(run / "config.yaml")["options"]
+        assert options["channels"] == 1  # the data's
+        assert (options["width"], options["latent"]) == (8, 8)
 
-    def test_resume(self, run, capsys):
+    def test_resume(self, run, tmp_path, capsys):
+        run = shutil.copytree(run, tmp_path / "run")
         assert main(["train", "--resume", str(run)]) == 0
         assert "has done its 4 steps" in capsys.readouterr().out
         assert main(["train", "--resume", str(run), "--steps", "5", "--device", "cpu"]) == 0
@@ -79,13 +80,15 @@ class TestTrain:
     def test_system_follows_the_data(self, tmp_path, data, resolution, channels):
         sizes = ["--width", "2", "--batch-size", "2", "--samples", "1", "--steps", "1", "--device", "cpu"]
         assert main(["train", "dcgan", "--data", data, *sizes, "--out", str(tmp_path / "run")]) == 0
-        config = json.loads((tmp_path / "run" / "run.json").read_text())["system"]["config"]
-        assert (config["resolution"], config["channels"]) == (resolution, channels)
+        options = config.read(tmp_path / "run" / "config.yaml")["options"]
+        assert (options["resolution"], options["channels"]) == (resolution, channels)
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ([], "which system? fastgan train SYSTEM (dcgan), or fastgan train --resume RUN"),
+            ([], "which system? fastgan train SYSTEM (dcgan), fastgan train --config FILE, or"),
+            (["--config", "/nowhere.yaml"], "no configuration at /nowhere.yaml"),
+            (["dcgan", "--workers", "-1"], "workers must be at least 0, not -1"),
             (["dcgam"], "no system 'dcgam' (did you mean dcgan?)"),
             (["dcgan", "--data", "digit"], "digits"),
             (["dcgan", "--resolution", "48"], "the nearest are 32 and 64"),
@@ -109,9 +112,53 @@ class TestTrain:
         assert line.startswith("fastgan: error: ")
         assert f"fastgan train --resume {run}" in line
 
-    def test_resume_takes_no_settings(self, run, capsys):
-        line = error(capsys, "train", "--resume", run, "--batch-size", "4", "--lr", "1")
-        assert line.endswith("not batch_size, learning_rate")
+    def test_resume_with_changes(self, run, tmp_path, capsys, caplog):
+        line = error(capsys, "train", "--resume", run, "--batch-size", "4", "--lr", "1", "--seed", "3")
+        assert "cannot go on with options.learning_rate: 0.0002 -> 1.0; seed: 0 -> 3. What may change is" in line
+        shutil.copytree(run, tmp_path / "run")
+        with caplog.at_level("INFO", "fastgan"):
+            assert main(["train", "--resume", str(tmp_path / "run"), "--steps", "7", "--log-every", "3"]) == 0
+        assert "goes on with steps: 4 -> 7; log_every: 1 -> 3" in caplog.text
+        assert config.read(tmp_path / "run" / "config.yaml")["log_every"] == 3
+
+    def test_resume_with_an_edited_configuration(self, run, tmp_path, capsys):
+        shutil.copytree(run, tmp_path / "run")
+        file = tmp_path / "run" / "config.yaml"
+        file.write_text(file.read_text().replace("steps: 4", "steps: 6"))
+        assert main(["train", "--resume", str(tmp_path / "run")]) == 0
+        assert checkpoint.load(tmp_path / "run" / "checkpoint.pt")["step"] == 6
+        file.write_text(file.read_text().replace("width: 8", "width: 4"))
+        capsys.readouterr()
+        assert "options.width: 8 -> 4" in error(capsys, "train", "--resume", tmp_path / "run", "--steps", "7")
+        file.write_text("log_evry: 3")
+        assert "did you mean log_every" in error(capsys, "train", "--resume", tmp_path / "run")
+
+    @pytest.mark.parametrize("option", ["--out", "--config"])
+    def test_resume_has_its_own(self, run, capsys, option):
+        assert f"{option} does not go with --resume" in error(capsys, "train", "--resume", run, option, "x")
+
+    def test_config(self, run, tmp_path, capsys):
+        again = tmp_path / "again"
+        assert main(["train", "--config", str(run / "config.yaml"), "--out", str(again)]) == 0
+        states = [checkpoint.load(path / "checkpoint.pt") for path in (run, again)]
+        (first, structure), (second, expected) = (tree_flatten(state) for state in states)
+        assert structure == expected
+        for a, b in zip(first, second, strict=True):
+            assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+    def test_options_override_the_file(self, run, tmp_path):
+        out = tmp_path / "out"
+        change = ["--steps", "2", "--set", "slope=0.3", "--no-channels-last", "--out", str(out)]
+        assert main(["train", "--config", str(run / "config.yaml"), *change]) == 0
+        written, original = config.read(out / "config.yaml"), config.read(run / "config.yaml")
+        assert (written["steps"], written["channels_last"], written["options"]["slope"]) == (2, False, 0.3)
+        assert {**written, "steps": 4, "channels_last": True, "options": original["options"]} == original
+
+    def test_continue(self, tmp_path):
+        arguments = ["train", "dcgan", *TINY, *EVERY, "--out", str(tmp_path / "run"), "--continue", "--steps"]
+        for steps in ("2", "3"):
+            assert main([*arguments, steps]) == 0
+            assert checkpoint.load(tmp_path / "run" / "checkpoint.pt")["step"] == int(steps)
 
     def test_resume_without_a_run(self, tmp_path, capsys):
         assert "holds no run" in error(capsys, "train", "--resume", tmp_path)
@@ -200,7 +247,11 @@ def test_help_states_the_defaults_of_the_trainer(capsys):
         main(["train", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     for field in dataclasses.fields(Settings):
-        if field.name in SETTINGS:
+        if (
+            field.name in SETTINGS
+            and isinstance(field.default, int | float | str)
+            and field.default not in (True, False)
+        ):
             option = f"--{field.name.replace('_', '-')} {field.name.upper()} "
             described = text.split(option)[1].split(" --")[0]
             assert re.search(rf"\(default: {field.default}\)|\b{field.default} \(default\)", described), option

@@ -1,0 +1,95 @@
+"""What the commands that draw from a trained generator share: options, numbered latents, labelled cells."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fastgan.systems import System
+
+BLOCK = 16  # latents drawn at once: sample i is the same whatever is drawn after it
+MOST = 100_000  # samples that have a number
+READABLE = 56  # pixels a side that a cell with a number needs
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=0, help="of the latents (default: 0)")
+    parser.add_argument("--raw", action="store_true", help="the trained weights, not their moving average")
+    parser.add_argument(
+        "--checkpoint", choices=("last", "best", "previous"), default="last", help="of the run (default: last)"
+    )
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
+
+
+def system_of(args: argparse.Namespace) -> System:
+    """The trained system that the options name. ValueError, OSError as `fastgan.training.load`."""
+    if not 0 <= args.seed < 2**63:
+        raise ValueError(f"--seed must lie in 0..2**63 - 1, not {args.seed}")
+    if Path(args.run).suffix == ".safetensors" and (args.raw or args.checkpoint != "last"):
+        raise ValueError(f"{args.run} holds one set of weights; --raw and --checkpoint choose among those of a run")
+    from fastgan.training import load
+
+    return load(args.run, averaged=not args.raw, which=args.checkpoint, device=args.device)
+
+
+def check_out(out: str, *suffixes: str) -> str:
+    """The suffix of the file to write. ValueError for another one than `suffixes`, FileNotFoundError if there is no
+    such directory: before anything is computed."""
+    path = Path(out)
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"--out must be a file that ends in {' or '.join(suffixes)}, not {out!r}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {out}: there is no directory {path.parent}, create it first")
+    return path.suffix.lower()
+
+
+def latents(system: System, numbers: Sequence[int], seed: int) -> Tensor:
+    """(len(numbers), ...): the latents of the samples of these numbers, 0 being the first that the seed gives."""
+    import torch
+
+    for number in numbers:
+        if not 0 <= number < MOST:
+            raise ValueError(f"sample numbers lie in 0..{MOST - 1}, not {number}")
+    generator = torch.Generator().manual_seed(seed)
+    blocks = [system.latent(BLOCK, generator) for _ in range(max(numbers) // BLOCK + 1)]
+    return torch.cat(blocks)[list(numbers)]
+
+
+def cells(system: System, latent: Tensor) -> Tensor:
+    """(N, ...) latents -> (N, 1 or 3, H, W) uint8 on the CPU. Of channels that no PNG shows, the first one."""
+    import torch
+
+    from fastgan.data import to_uint8
+
+    images = torch.cat([system.sample(len(part), latent=part).cpu() for part in latent.split(64)])
+    return to_uint8(images if images.shape[1] in (1, 3) else images[:, :1])
+
+
+def enlarged(images: Tensor, least: int) -> Tensor:
+    """(..., H, W), each pixel repeated a whole number of times, so that no side is shorter than `least`."""
+    times = -(-least // min(images.shape[-2:]))
+    return images.repeat_interleave(times, dim=-1).repeat_interleave(times, dim=-2)
+
+
+def labelled(images: Tensor, labels: Iterable[str]) -> Tensor:
+    """(N, 1 or 3, H, W) uint8, enlarged where the label would cover too much, with a label in a corner of each."""
+    import numpy as np
+    import torch
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default()
+    pictures = []
+    for image, label in zip(enlarged(images, READABLE), labels):
+        picture = Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy())
+        if label:
+            draw = ImageDraw.Draw(picture)
+            *_, right, bottom = draw.textbbox((2, 1), label, font=font)
+            draw.rectangle((0, 0, right + 1, bottom + 1), fill="black")
+            draw.text((2, 1), label, font=font, fill="white")
+        pictures.append(torch.from_numpy(np.array(picture)).view(*picture.size[::-1], -1).permute(2, 0, 1))
+    return torch.stack(pictures)

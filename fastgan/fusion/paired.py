@@ -1,0 +1,127 @@
+"""A discriminator's pass over real and over fake images, as one where that computes the same."""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.utils import _pytree as pytree
+
+from fastgan.nn.norm_act import in_parts
+
+PROBED = 4  # images of each kind; batch statistics need two
+TOLERANCE = 1e-9  # of float64 results, relative to the largest
+
+
+def paired(discriminator: nn.Module, real: Tensor, fake: Tensor, *, one_pass: bool | None = None) -> tuple[Any, Any]:
+    """`discriminator(real), discriminator(fake)`, in one pass over both where that is the same function.
+
+    In the one pass each half of the batch has its own statistics in every batch normalisation that `fastgan.fuse` or
+    `fastgan.nn` provides, and the running ones are updated twice, in order. Whether it is the same is tried once for
+    each kind of input, in float64 on a copy of the discriminator: where results or buffers differ (statistics of other
+    layers, a power iteration a pass), there are two passes. `paired_reason` says why.
+
+    Args:
+        discriminator: (N, ...) -> tensors whose first dimension is N, in any nesting.
+        real, fake: alike in shape, device and, but for autocast, dtype; else there are two passes.
+        one_pass: None: on CUDA, where one pass fills the device better. On a CPU two passes are as fast. True: where
+            it is the same. False: never.
+
+    Returns:
+        What the two calls return.
+    """
+    if one_pass is False or (one_pass is None and not real.is_cuda) or _reason(discriminator, real, fake):
+        return discriminator(real), discriminator(fake)
+    with in_parts(2):
+        both = discriminator(torch.cat([real, fake]))
+    return _half(both, 0, len(real)), _half(both, 1, len(real))
+
+
+def paired_reason(discriminator: nn.Module, real: Tensor, fake: Tensor) -> str:
+    """Why `paired` makes two passes over such images, or "" where it can make one."""
+    return _reason(discriminator, real, fake)
+
+
+_reasons: weakref.WeakKeyDictionary[nn.Module, dict[Any, str]] = weakref.WeakKeyDictionary()
+
+
+def _reason(discriminator: nn.Module, real: Tensor, fake: Tensor) -> str:
+    autocast = torch.is_autocast_enabled(real.device.type)  # which gives fake images its dtype, and layers theirs
+    if real.shape != fake.shape or real.device != fake.device or (real.dtype != fake.dtype and not autocast):
+        return "real and fake images differ in shape, dtype or device"
+    if len(real) < 2:
+        return "there is one image of each"
+    known = _reasons.setdefault(discriminator, {})
+    # What may change the answer: other code, another mode.
+    kinds = tuple((type(module), module.training, len(module._forward_hooks)) for module in discriminator.modules())
+    key = kinds, real.shape[1:]
+    if key not in known:
+        known[key] = _structure(discriminator) or _tried(discriminator, real, fake)
+    return known[key]
+
+
+def _structure(discriminator: nn.Module) -> str:
+    for path, module in discriminator.named_modules():
+        hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+        old_norms = any(isinstance(hook, SpectralNorm) for hook in module._forward_pre_hooks.values())
+        if module.training and (old_norms or isinstance(module, parametrizations._SpectralNorm)):
+            return f"spectral normalisation moves its estimate once a pass ({path})"
+        if any(hooks):
+            return f"{path or 'the discriminator'} has a hook, which would see one call instead of two"
+    return ""
+
+
+@torch.no_grad()
+def _tried(discriminator: nn.Module, real: Tensor, fake: Tensor) -> str:
+    """Both ways in float64 on copies, with the same random numbers."""
+    real, fake = (images[:PROBED].double() for images in (real, fake))
+    devices = [real.device] if real.is_cuda else []
+    results = []
+    try:
+        for one in (False, True):
+            tried = copy.deepcopy(discriminator).double()
+            with torch.random.fork_rng(devices), torch.autocast(real.device.type, enabled=False), in_parts(1 + one):
+                torch.manual_seed(0)
+                if one:
+                    both = tried(torch.cat([real, fake]))
+                    out = _half(both, 0, len(real)), _half(both, 1, len(real))
+                else:
+                    out = tried(real), tried(fake)
+            results.append((pytree.tree_leaves(out), list(tried.buffers())))
+    except Exception as error:
+        return f"it could not be tried: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    (expected, buffers), (got, after) = results
+    if not _alike(expected, got):
+        plain = [path for path, m in discriminator.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        remedy = f"; fastgan.fuse may help, it has batch normalisation of PyTorch's ({plain[0]})" if plain else ""
+        return f"one pass gives other results{remedy}"
+    return "" if _alike(buffers, after) else "one pass leaves other buffers"
+
+
+def _alike(expected: list[Any], got: list[Any]) -> bool:
+    if len(expected) != len(got) or not all(isinstance(value, Tensor) for value in (*expected, *got)):
+        return False
+    for a, b in zip(expected, got):
+        if a.shape != b.shape:
+            return False
+        if a.numel() and not (a.double() - b.double()).abs().max() <= TOLERANCE * a.double().abs().max().clamp(
+            min=1e-9
+        ):
+            return False
+    return True
+
+
+def _half(both: Any, number: int, length: int) -> Any:
+    """One half of every tensor."""
+
+    def part(value: Any) -> Any:
+        if not isinstance(value, Tensor) or value.dim() == 0 or len(value) != 2 * length:
+            raise ValueError(f"the discriminator gives {type(value).__name__}s that are not one row an image")
+        return value[number * length : (number + 1) * length]
+
+    return pytree.tree_map(part, both)
