@@ -22,7 +22,7 @@ HEADER = """\
 # What a run may change when it goes on. Of the second kind, the run is from there on another one than it would have
 # been; of neither, there is nothing to go on with.
 ALLOWED = ("steps", "device", "workers", "retries", "log_every", "sample_every", "checkpoint_every", "evaluate_every")
-ALLOWED_TO_DIFFER = ("batch_size", "precision", "channels_last", "flip", "ema")
+ALLOWED_TO_DIFFER = ("data", "batch_size", "precision", "channels_last", "flip", "ema")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -103,7 +103,7 @@ class Trainer:
             data = load_data(asked.data, system)
         trainer = cls.__new__(cls)
         trainer._prepare(system, data, run, asked)
-        if trainer.data != state["data"]:
+        if any(state["data"].get(name) != value for name, value in trainer.data.items() if name != "name"):
             raise ValueError(
                 f"the run in {out} was trained on other data: {state['data']}, not {trainer.data}. The order of the "
                 "images follows from their number, so that a run needs the data it began with"

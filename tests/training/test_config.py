@@ -75,7 +75,7 @@ class TestChanges:
         }
 
     def test_refused_ones_are_all_named(self):
-        after = asked(seed=1, options={"width": 16, "slope": 0.1}, log_every=3, data="emoji")
+        after = asked(seed=1, options={"width": 16, "slope": 0.1}, log_every=3, samples=9)
         with pytest.raises(ValueError, match="cannot go on with") as caught:
             config.changes(asked(), after)
         text = str(caught.value)
@@ -84,7 +84,7 @@ class TestChanges:
             "options.betas: [0.5, 0.9] -> None",
             "options.slope: None -> 0.1",
             "seed: 0 -> 1",
-            "data: digits -> emoji",
+            "samples: 64 -> 9",
         ):
             assert change in text
         assert "log_every:" not in text
@@ -94,5 +94,5 @@ class TestChanges:
         names = {field.name for field in dataclasses.fields(Config)}
         assert names > set(config.ALLOWED) | set(config.ALLOWED_TO_DIFFER)
         assert names - set(config.ALLOWED) - set(config.ALLOWED_TO_DIFFER) == {
-            "system", "options", "data", "seed", "samples",
+            "system", "options", "seed", "samples",
         }  # fmt: skip

@@ -1,5 +1,6 @@
 """The trainer: what a run leaves behind, and that an interrupted one ends in the same bits."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -334,6 +335,16 @@ class TestSaysWhatIsWrong:
         fewer = ImageData(images=pictures.images[:40], labels=None, classes=(), captions=(), name="noise")
         with pytest.raises(ValueError, match=r"trained on other data: .*'images': 50.*'images': 40"):
             Trainer.resume(tmp_path / "run", data=fewer)
+
+    def test_resume_on_data_that_were_moved(self, start, pictures, tmp_path):
+        start().fit(1)
+        moved = dataclasses.replace(pictures, name="elsewhere")
+        trainer = Trainer.resume(tmp_path / "run", data=moved, device="cpu")
+        trainer.fit(2)
+        assert state(tmp_path / "run")["step"] == 2
+        Trainer(trainer.system, "digits", out=tmp_path / "digits", device="cpu", batch_size=8).fit(1)
+        with pytest.raises(ValueError, match=r"trained on other data: .*'images': 1797.*'images': 1291"):
+            Trainer.resume(tmp_path / "digits", data="emoji", device="cpu")
 
     def test_fewer_steps_than_done(self, start, tmp_path):
         trainer = start()
