@@ -9,11 +9,13 @@ FASTGAN_BACKEND=auto|native|triton|torch sets what backend="auto" means.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+import math
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -214,3 +216,30 @@ def _version() -> str:
         return version("fastgan")
     except PackageNotFoundError:
         return "from a source tree"
+
+
+def cores(root: Path = Path("/")) -> int:
+    """How many cores this process may use: its affinity and, in a container, its share of CPU time, rounded up."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([count, *(max(1, math.ceil(share)) for share in _cpu_shares(root))])
+
+
+def _cpu_shares(root: Path) -> Iterator[float]:
+    """Every limit on CPU time that control groups (version 1 or 2) set here, in cores."""
+    try:
+        own = [line.split(":", 2)[2] for line in (root / "proc/self/cgroup").read_text().splitlines()]
+    except (OSError, IndexError):
+        own = []
+    groups = root / "sys/fs/cgroup"
+    for path in {"/", *own}:
+        group = groups / path.lstrip("/")
+        for folder in (group, *(parent for parent in group.parents if parent.is_relative_to(groups))):
+            with contextlib.suppress(OSError, ValueError):
+                quota, period = (folder / "cpu.max").read_text().split()
+                yield int(quota) / int(period)  # "max" is no number
+        for controller in ("cpu", "cpu,cpuacct"):
+            folder = groups / controller / path.lstrip("/")
+            with contextlib.suppress(OSError, ValueError):
+                quota, period = ((folder / f"cpu.cfs_{what}_us").read_text() for what in ("quota", "period"))
+                if int(quota) > 0:
+                    yield int(quota) / int(period)

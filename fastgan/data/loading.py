@@ -13,16 +13,14 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from fastgan import backend
+
 MOST_WORKERS = 16
 
 
 def default_workers() -> int:
     """One process a core that this process may use, divided among the processes that torchrun started here."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    return max(1, min(MOST_WORKERS, cores // local_ranks()))
+    return max(1, min(MOST_WORKERS, backend.cores() // local_ranks()))
 
 
 def local_ranks() -> int:

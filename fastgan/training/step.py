@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fastgan import backend
 from fastgan.systems.base import System
+from fastgan.training import process
 from fastgan.training.distributed import Ranks
 from fastgan.training.health import Check
 
@@ -25,13 +26,16 @@ class Step:
     precision: "bfloat16" computes convolutions under bfloat16 autocast, weights stay float32; "float32" does not;
     "auto" is bfloat16 where the hardware computes in it. The system goes to train mode, and its convolution weights
     to channels_last unless that is False. `phases`: the system's, with their optimizers. `ranks`: the processes that
-    each train on their part of the batch, and average their gradients.
+    each train on their part of the batch, and average their gradients. On a CPU, the process is told to keep its memory
+    and to have no more threads than cores (see `fastgan.training.process`).
     """
 
     def __init__(
         self, system: System, *, precision: str = "auto", channels_last: bool = True, ranks: Ranks | None = None
     ) -> None:
         self.system = system.train()
+        if system.device.type == "cpu":
+            process.prepare()
         self.ranks = ranks or Ranks()
         if channels_last:
             system.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
