@@ -18,7 +18,7 @@ PROBED = 4  # images of each kind; batch statistics need two
 TOLERANCE = 1e-9  # of float64 results, relative to the largest
 
 
-def paired(discriminator: nn.Module, real: Tensor, fake: Tensor, *, one_pass: bool | None = None) -> tuple[Any, Any]:
+def paired(discriminator: nn.Module, real: Tensor, fake: Tensor, *, one_pass: bool = True) -> tuple[Any, Any]:
     """`discriminator(real), discriminator(fake)`, in one pass over both where that is the same function.
 
     In the one pass each half of the batch has its own statistics in every batch normalisation that `fastgan.fuse` or
@@ -29,13 +29,12 @@ def paired(discriminator: nn.Module, real: Tensor, fake: Tensor, *, one_pass: bo
     Args:
         discriminator: (N, ...) -> tensors whose first dimension is N, in any nesting.
         real, fake: alike in shape, device and, but for autocast, dtype; else there are two passes.
-        one_pass: None: on CUDA, where one pass fills the device better. On a CPU two passes are as fast. True: where
-            it is the same. False: never.
+        one_pass: False makes two passes, for comparison.
 
     Returns:
         What the two calls return.
     """
-    if one_pass is False or (one_pass is None and not real.is_cuda) or _reason(discriminator, real, fake):
+    if not one_pass or _reason(discriminator, real, fake):
         return discriminator(real), discriminator(fake)
     with in_parts(2):
         both = discriminator(torch.cat([real, fake]))
@@ -84,7 +83,8 @@ def _tried(discriminator: nn.Module, real: Tensor, fake: Tensor) -> str:
     results = []
     try:
         for one in (False, True):
-            tried = copy.deepcopy(discriminator).double()
+            groups = (getattr(module, "process_group", None) for module in discriminator.modules())
+            tried = copy.deepcopy(discriminator, {id(group): group for group in groups if group}).double()
             with torch.random.fork_rng(devices), torch.autocast(real.device.type, enabled=False), in_parts(1 + one):
                 torch.manual_seed(0)
                 if one:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -137,6 +138,12 @@ class _NormAct(_NormBase):
             self, x, self.act, self.slope, instance=self.norm == "instance", splits=self.splits,
             process_group=self.process_group,
         )  # fmt: skip
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _NormAct:
+        memo[id(self.process_group)] = self.process_group  # it stands for connections, which nothing can copy
+        copied = memo[id(self)] = type(self).__new__(type(self))
+        copied.__setstate__(copy.deepcopy(self.__dict__, memo))
+        return copied
 
     def extra_repr(self) -> str:
         slope = f", slope={self.slope}" if self.act in ("leaky_relu", "elu") else ""

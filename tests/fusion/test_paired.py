@@ -69,14 +69,14 @@ class TestOnePass:
         assert paired_reason(discriminator, *images) == ""
         forward = discriminator[0].forward
         discriminator[0].forward = lambda x: calls.append(len(x)) or forward(x)
-        paired(discriminator, *images, one_pass=True)
+        paired(discriminator, *images)
         assert calls[-1] == 12
 
     def test_running_statistics_after_several_steps(self, images):
         discriminator = fastgan.fuse(plain())
         one, two = discriminator, copy.deepcopy(discriminator)
         for step in range(4):
-            paired(one, images[0] * (step + 1), images[1], one_pass=True)
+            paired(one, images[0] * (step + 1), images[1])
             paired(two, images[0] * (step + 1), images[1], one_pass=False)
         for a, b in zip(one.buffers(), two.buffers(), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
@@ -93,16 +93,16 @@ class TestOnePass:
                 return {"logit": y.mean((1, 2, 3)), "features": [y, x]}
 
         heads = Heads()
-        real, fake = paired(heads, *images, one_pass=True)
+        real, fake = paired(heads, *images)
         assert real["logit"].shape == (6,)
         assert torch.equal(fake["features"][1], images[1])
 
     def test_autocast(self, images):
         discriminator = fastgan.fuse(plain())
         with torch.autocast("cpu", torch.bfloat16):
-            one = paired(discriminator, *images, one_pass=True)
+            one = paired(discriminator, *images)
             two = paired(discriminator, *images, one_pass=False)
-            mixed = paired(discriminator, images[0], images[1].bfloat16(), one_pass=True)
+            mixed = paired(discriminator, images[0], images[1].bfloat16())
         assert mixed[1].dtype == one[1].dtype
         for a, b in zip(one, two):
             assert a.dtype == b.dtype
@@ -146,27 +146,27 @@ class TestTwoPasses:
         torch.manual_seed(1)
         expected = copy.deepcopy(discriminator)(images[0])
         torch.manual_seed(1)
-        got, _ = paired(discriminator, *images, one_pass=True)
+        got, _ = paired(discriminator, *images)
         assert torch.equal(expected, got)
 
     def test_hooks_see_every_call(self, images):
         discriminator, seen = ours(), []
         discriminator[0].register_forward_hook(lambda *_: seen.append(1))
         assert "has a hook" in paired_reason(discriminator, *images)
-        paired(discriminator, *images, one_pass=True)
+        paired(discriminator, *images)
         assert len(seen) == 2
 
     def test_unlike_images(self, images):
         real, fake = images
         assert "differ in shape" in paired_reason(ours(), real, fake[:3])
         assert "one image" in paired_reason(ours(), real[:1], fake[:1])
-        a, b = paired(ours(), real, fake[:3], one_pass=True)
+        a, b = paired(ours(), real, fake[:3])
         assert (len(a), len(b)) == (6, 3)
 
     def test_trying_leaves_the_discriminator_alone(self, images):
         discriminator = nn.Sequential(Counts())
         before = torch.get_rng_state()
-        paired(discriminator, *images, one_pass=True)
+        paired(discriminator, *images)
         assert discriminator[0].passes == 1
         assert torch.equal(torch.get_rng_state(), before)
 

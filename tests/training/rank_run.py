@@ -7,6 +7,7 @@ python rank_run.py OUT STEPS [float64|float32] [name=value ...]
 """
 
 import ast
+import copy
 import os
 import signal
 import sys
@@ -57,6 +58,7 @@ def main():
 
         trainer._advance = dies
     trainer.fit(int(steps))
+    copy.deepcopy(trainer.system)  # also where its layers hold a process group
 
 
 if __name__ == "__main__":
