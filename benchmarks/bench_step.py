@@ -17,7 +17,7 @@ def _checked() -> None:
     step.check()
 
 
-@pytest.mark.parametrize("name", step.names())
+@pytest.mark.parametrize("name", step.names("all"))
 def test_step(benchmark, name: str) -> None:
     benchmark.group = f"DCGAN 64x64, batch {BATCH}"
     benchmark.pedantic(step.variant(name, BATCH), rounds=5, warmup_rounds=1)

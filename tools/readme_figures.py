@@ -12,26 +12,65 @@ END = "<!-- end of figures -->"
 
 
 def table() -> str:
-    step, ops = (json.loads((ROOT / f"benchmarks/results/{name}.json").read_text()) for name in ("step", "ops"))
-    return "\n\n".join(
-        [_step(step), _ops(ops), f"Steps: {_machine(step['machine'])}\n\nOps: {_machine(ops['machine'])}"]
-    )
+    results = {}
+    for name in ("step", "networks", "ops"):
+        file = ROOT / f"benchmarks/results/{name}.json"
+        if file.exists():
+            results[name] = json.loads(file.read_text())
+    parts = [WRITERS[name](result) for name, result in results.items()]
+    machines = [f"{TITLES[name]}: {_machine(result['machine'])}" for name, result in results.items()]
+    return "\n\n".join([*parts, *machines])
 
 
 def _step(result: dict[str, Any]) -> str:
     rows = result["rows"]
     eager = next(row for row in rows if row["variant"].startswith("eager, float32"))
-    lines = [f"{rows[0]['case']}:", "", "| variant | ms | images/s | against the official step |", "|---|---|---|---|"]
+    memory = any("step MB" in row["facts"] for row in rows)
+    head = ["variant", "ms", "images/s", "against the official step", *(["memory of the step, MB"] if memory else [])]
+    lines = [f"{rows[0]['case']}:", "", _cells(head), "|---" * len(head) + "|"]
     for row in rows:
         bold = "**" if row["variant"].startswith("fastgan") else ""
-        lines.append(
-            f"| {bold}{row['variant']}{bold} | {row['milliseconds']:.0f} | {row['facts']['images/s']:.0f} "
-            f"| {row['ratio']:.2f}x |"
-        )
+        megabytes = [_megabytes(row)] if memory else []
+        if "failed" in row["facts"]:
+            lines.append(_cells([row["variant"], "failed", "", "", *megabytes]))
+            continue
+        figures = [f"{row['milliseconds']:.0f}", f"{row['facts']['images/s']:.0f}", f"{row['ratio']:.2f}x"]
+        lines.append(_cells([f"{bold}{row['variant']}{bold}", *figures, *megabytes]))
     ours = next(row for row in rows if row["variant"] == "fastgan, float32")
     lines += ["", f"In float32, {eager['milliseconds'] / ours['milliseconds']:.2f}x the same networks in eager "
               "channels_last; nine tenths of that step are\nconvolutions, which both leave to oneDNN."]  # fmt: skip
     return "\n".join(lines)
+
+
+def _networks(result: dict[str, Any]) -> str:
+    """A line a network and dtype: eager beside fused."""
+    cases: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in result["rows"]:
+        cases.setdefault(row["case"], {})[row["variant"]] = row
+    others = sorted({name for rows in cases.values() for name in rows} - {"eager", FUSED})
+    memory = any("step MB" in row["facts"] for row in result["rows"])
+    head = ["network", "eager, ms", "fused, ms", "fused", *others, *(["memory eager -> fused, MB"] if memory else [])]
+    lines = ["Published networks, `fastgan.fuse` against eager PyTorch of the same dtype and layout:", ""]
+    lines += [_cells(head), "|---" * len(head) + "|"]
+    for case, rows in cases.items():
+        eager, fused = rows["eager"], rows[FUSED]
+        cells = [case, f"{eager['milliseconds']:.0f}", f"{fused['milliseconds']:.0f}", f"{fused['ratio']:.2f}x"]
+        for name in others:
+            row = rows.get(name)
+            cells.append("" if row is None else "failed" if "failed" in row["facts"] else f"{row['ratio']:.2f}x")
+        lines.append(_cells([*cells, *([f"{_megabytes(eager)} -> {_megabytes(fused)}"] if memory else [])]))
+    return "\n".join(lines)
+
+
+FUSED = "eager + fastgan.fuse"
+
+
+def _cells(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _megabytes(row: dict[str, Any]) -> str:
+    return f"{row['facts']['step MB']:.0f}" if "step MB" in row["facts"] else ""
 
 
 LAYOUTS = [(d, m) for m in ("channels_last", "contiguous") for d in ("float32", "bfloat16")]
@@ -81,6 +120,10 @@ def _machine(machine: dict[str, Any]) -> str:
         f"measured {machine['date']} on {machine['processor']}, {machine['threads']} threads, "
         f"torch {machine['torch']}, fastgan {machine['fastgan']} at {machine['revision']}."
     )
+
+
+WRITERS = {"step": _step, "networks": _networks, "ops": _ops}
+TITLES = {"step": "Steps", "networks": "Networks", "ops": "Ops"}
 
 
 def main() -> None:

@@ -11,14 +11,17 @@ import torch
 from torch import Tensor, nn
 
 import fastgan
+from fastgan.bench import apart
 from fastgan.bench.peers import DCGANStep
-from fastgan.bench.timing import Row, WrongResult, interleaved, rows
+from fastgan.bench.timing import Row, WrongResult
 from fastgan.data import Batch
 from fastgan.systems import create
 from fastgan.training.step import Step
 
 log = logging.getLogger("fastgan")
 
+# torch.compile's other modes, behind --compile-all: each takes minutes to compile.
+MODES = ("reduce-overhead", "max-autotune")
 # Peers by name; the first is what ratios refer to. "compile" peers take a minute each to compile on two cores.
 PEERS: dict[str, dict[str, Any]] = {
     "official, float32 contiguous": {},
@@ -33,6 +36,13 @@ PEERS: dict[str, dict[str, Any]] = {
         "transform": fastgan.fuse,
     },
 }
+for _mode in MODES:
+    for _dtype in ("float32", "bfloat16"):
+        PEERS[f"compile {_mode}, {_dtype} channels_last"] = {
+            "channels_last": True,
+            "bfloat16": _dtype == "bfloat16",
+            "transform": partial(torch.compile, mode=_mode),
+        }
 OURS = {"fastgan, float32": "float32", "fastgan, defaults": "auto"}
 
 # Multiply-adds of an image counted twice: G forward and backward once, D forward three times, backward of weights
@@ -80,8 +90,15 @@ def _layers(network: nn.Module) -> list[nn.Module]:
     return [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d) or hasattr(m, "running_var")]
 
 
-def names(compiled: bool = True) -> list[str]:
-    return [name for name in (*PEERS, *OURS) if compiled or not name.startswith("compile")]
+def names(compiled: str = "default") -> list[str]:
+    """`compiled`: "none" of the torch.compile peers, those of its "default" mode, or "all" modes."""
+
+    def wanted(name: str) -> bool:
+        if not name.startswith("compile"):
+            return True
+        return compiled == "all" or (compiled == "default" and name.startswith("compile,"))
+
+    return [name for name in (*PEERS, *OURS) if wanted(name)]
 
 
 def variant(name: str, batch: int) -> Callable[[], Any]:
@@ -92,11 +109,13 @@ def variant(name: str, batch: int) -> Callable[[], Any]:
     return partial(DCGANStep(**how), images(batch, how.get("channels_last", False)))
 
 
-def measure(batch: int = 64, rounds: int = 9, compiled: bool = True) -> list[Row]:
+def measure(
+    batch: int = 64, rounds: int = 9, compiled: str = "default", limit: float = 600.0, memory: bool = False
+) -> list[Row]:
     """The check, then every variant in turn."""
     check()
-    calls = {name: variant(name, batch) for name in names(compiled)}
-    if compiled:
-        log.info("compiling the torch.compile peers: a minute or two")
+    variants = {name: (name, batch) for name in names(compiled)}
+    peers = {name: f"eager, {name.partition(', ')[2]}" for name in variants if name.startswith("compile")}
+    ready = apart.ready("fastgan.bench.step:variant", variants, peers, limit)
     facts = {"batch": batch, "GFLOP": round(GFLOP_AN_IMAGE * batch, 1)}
-    return rows(f"DCGAN 64x64 step, batch {batch}", interleaved(calls, rounds=rounds), facts, images=batch)
+    return ready.rows(f"DCGAN 64x64 step, batch {batch}", facts, batch, rounds, memory)

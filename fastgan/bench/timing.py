@@ -37,6 +37,16 @@ class Row:
     rounds: int
     facts: dict[str, Any]  # of the case: shape, dtype, bytes, FLOP, images a second
 
+    @property
+    def failed(self) -> str:
+        """Why there is no time of it, or ""."""
+        return self.facts.get("failed", "")
+
+
+def failure(case: str, variant: str, reason: str, facts: dict[str, Any]) -> Row:
+    """The row of a variant that did not run: its times are 0."""
+    return Row(case, variant, 0.0, 0.0, 0.0, 0, {**facts, "failed": reason})
+
 
 def interleaved(
     variants: dict[str, Callable[[], Any]], *, rounds: int = 9, least: float = 0.004, device: str = "cpu"
@@ -95,14 +105,22 @@ def table(all_rows: Sequence[Row]) -> str:
     lines = []
     for case in cases:
         lines.append(case)
-        for row in all_rows:
-            if row.case == case:
-                rate = f"  {row.facts['images/s']:>8} images/s" if "images/s" in row.facts else ""
-                lines.append(
-                    f"  {row.variant:<{width}}  {row.milliseconds:>10.3f} ms  +-{row.spread / 2:>4.0%}"
-                    f"  {row.ratio:>6.2f}x{rate}"
-                )
+        lines += [f"  {row.variant:<{width}}  {_figures(row)}" for row in all_rows if row.case == case]
     return "\n".join(lines)
+
+
+def _figures(row: Row) -> str:
+    if row.failed:
+        return f"failed: {row.failed}"
+    rate = f"  {row.facts['images/s']:>8} images/s" if "images/s" in row.facts else ""
+    memory = f"  {row.facts['step MB']:>6.0f} MB" if "step MB" in row.facts else ""
+    return f"{row.milliseconds:>10.3f} ms  +-{row.spread / 2:>4.0%}  {row.ratio:>6.2f}x{rate}{memory}"
+
+
+def signature(facts: dict[str, Any]) -> str:
+    """One line for `machine()`."""
+    kernels = facts.get("cpu_capability")
+    return f"{facts['processor']}, {facts['threads']} threads, torch {facts['torch']}, kernels {kernels}"
 
 
 def machine() -> dict[str, Any]:

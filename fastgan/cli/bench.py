@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastgan.bench.timing import Row
+
+ROUNDS = {"ops": 15, "step": 9, "networks": 7}
 
 
 def add(subparsers: Any) -> None:
@@ -14,29 +19,68 @@ def add(subparsers: Any) -> None:
         description="Times all variants in turn in one process and prints medians and ratios to the first of each "
         "case (above 1 is faster). Nothing is reported for a variant whose numbers are wrong.",
     )
-    parser.add_argument("what", choices=("ops", "step"), help="ops: single layers; step: DCGAN 64x64 training steps")
-    parser.add_argument("--batch-size", type=int, default=64, help="images, for step (default: 64)")
-    parser.add_argument("--rounds", type=int, help="measurements of each variant (default: 15 for ops, 9 for step)")
-    parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which takes minutes")
-    parser.add_argument("--json", metavar="FILE", help="write the rows, with machine and versions, to this file")
+    kinds = parser.add_subparsers(dest="what", required=True, metavar="what")
+    ops = kinds.add_parser("ops", help="single layers")
+    step = kinds.add_parser("step", help="DCGAN 64x64 training steps, beside torch.compile too")
+    step.add_argument("--batch-size", type=int, default=64, help="images (default: 64)")
+    which = step.add_mutually_exclusive_group()
+    which.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which takes minutes")
+    which.add_argument("--compile-all", action="store_true", help="torch.compile in all its modes: many minutes")
+    networks = kinds.add_parser("networks", help="steps of published networks, before and after fastgan.fuse")
+    networks.add_argument(
+        "--only", metavar="NAME", action="append", default=[], help="this network; may be given again (default: all)"
+    )
+    networks.add_argument("--dtype", choices=("float32", "bfloat16"), help="bfloat16: autocast (default: both)")
+    networks.add_argument("--compile", action="store_true", help="torch.compile too: minutes for each network")
+    for kind in (step, networks):
+        kind.add_argument(
+            "--compile-limit", metavar="SECONDS", type=float, default=600.0,
+            help="give a torch.compile peer up as failed after this time (default: 600)",
+        )  # fmt: skip
+        kind.add_argument(
+            "--memory", action="store_true",
+            help="measure the memory of a step as well: what a process of its own holds at most, over the networks",
+        )  # fmt: skip
+    for name, kind in (("ops", ops), ("step", step), ("networks", networks)):
+        kind.add_argument("--rounds", type=int, help=f"measurements of each variant (default: {ROUNDS[name]})")
+        kind.add_argument("--json", metavar="FILE", help="write the rows, with machine and versions, to this file")
+        kind.add_argument("--chart", metavar="FILE.png", help="draw the ratios as bars")
+        kind.add_argument("--against", metavar="FILE", help="compare with what --json wrote earlier")
 
 
 def run(args: argparse.Namespace) -> int:
-    for name in ("batch_size", "rounds"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(args, name)}")
-    from fastgan.bench import ops, step, timing
+    for name in ("batch_size", "rounds", "compile_limit"):
+        given = getattr(args, name, None)
+        if given is not None and not given >= 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {given}")
+    if args.chart and Path(args.chart).suffix.lower() != ".png":
+        raise ValueError(f"--chart writes PNG files; {args.chart} does not end in .png")
+    from fastgan.bench import chart, compare, timing
 
-    if args.what == "ops":
-        result = ops.measure(args.rounds or 15)
-    else:
-        result = step.measure(args.batch_size, args.rounds or 9, compiled=not args.no_compile)
+    before = compare.read(Path(args.against)) if args.against else None
+    result = _measure(args)
     facts = timing.machine()
-    print(
-        f"{facts['processor']}, {facts['threads']} threads, torch {facts['torch']}, kernels {facts['cpu_capability']}"
-    )
+    print(timing.signature(facts))
     print(timing.table(result))
+    if before:
+        print(compare.comparison(before, result, facts))
     if args.json:
         timing.write(Path(args.json), result)
         print(f"rows written to {args.json}")
+    if args.chart:
+        chart.write(Path(args.chart), result, facts)
+        print(f"chart written to {args.chart}")
     return 0
+
+
+def _measure(args: argparse.Namespace) -> list[Row]:
+    from fastgan.bench import networks, ops, step
+
+    rounds = args.rounds or ROUNDS[args.what]
+    if args.what == "ops":
+        return ops.measure(rounds)
+    if args.what == "step":
+        compiled = "none" if args.no_compile else "all" if args.compile_all else "default"
+        return step.measure(args.batch_size, rounds, compiled, args.compile_limit, args.memory)
+    dtypes = (args.dtype,) if args.dtype else networks.DTYPES
+    return networks.measure(args.only, dtypes, rounds, args.compile, args.compile_limit, args.memory)

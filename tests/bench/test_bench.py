@@ -59,3 +59,22 @@ def test_op_check_refuses_a_wrong_kernel(monkeypatch) -> None:
 def test_cases_run(instance: bool) -> None:
     case = norm_act.NormActCase((2, 4, 3, 3), torch.bfloat16, torch.contiguous_format, instance)
     assert [len(call()) for call in case.variants().values()] == [4, 4]
+
+
+def test_step_peers() -> None:
+    assert [name for name in step.names("none") if name.startswith("compile")] == []
+    assert [name for name in step.names() if name.startswith("compile")] == [
+        "compile, float32 channels_last",
+        "compile, bfloat16 channels_last",
+    ]
+    compiled = [name for name in step.names("all") if name.startswith("compile")]
+    assert len(compiled) == 6
+    assert step.PEERS["compile max-autotune, bfloat16 channels_last"]["transform"].keywords == {"mode": "max-autotune"}
+    assert all(f"eager, {name.partition(', ')[2]}" in step.PEERS for name in compiled)
+
+
+def test_step_measures_every_variant(monkeypatch) -> None:
+    monkeypatch.setattr(step, "names", lambda compiled: ["official, float32 contiguous", "fastgan, float32"])
+    rows = step.measure(batch=2, rounds=1, compiled="none")
+    assert [row.variant for row in rows] == ["official, float32 contiguous", "fastgan, float32"]
+    assert rows[0].facts["images/s"] == pytest.approx(2000 / rows[0].milliseconds, abs=0.1)

@@ -1,0 +1,115 @@
+"""Processes of their own: what hangs, crashes or lies there is reported and does no harm here."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+import torch
+
+from fastgan.bench import apart
+
+VARIANTS = """
+import os, subprocess, sys, time
+import torch
+
+def holding(megabytes):
+    return lambda: [torch.ones(megabytes * 2**18).sum() * 0 + 1]
+
+def losses(*values):
+    return lambda: list(values)
+
+def hanging(file):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    with open(file, "w") as out:
+        out.write(str(child.pid))
+    time.sleep(60)
+
+def threads(expected):
+    assert torch.get_num_threads() == expected
+    return lambda: None
+
+def failing():
+    raise RuntimeError("no compiler\\nfound here")
+
+def crashing():
+    return os.abort
+"""
+
+
+@pytest.fixture(autouse=True)
+def _variants(tmp_path, monkeypatch) -> None:
+    (tmp_path / "some_variants.py").write_text(VARIANTS)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().split()[2] != "Z"
+    except OSError:
+        return False
+
+
+def test_memory_is_the_child_s_own() -> None:
+    """Also where this process holds much more: a process inherits the maximum of the one that started it."""
+    much = torch.ones(150 * 2**20)
+    held = apart.run("some_variants:holding", (100,), calls=2)
+    assert 95 < held["peak MB"] - held["built MB"] < 160
+    del much
+
+
+def test_a_hang_ends_with_all_that_it_started(tmp_path) -> None:
+    file = tmp_path / "pid"
+    start = time.monotonic()
+    with pytest.raises(apart.Failed, match="not ready after 5 s"):
+        apart.run("some_variants:hanging", (str(file),), limit=5)
+    assert time.monotonic() - start < 20
+    assert not alive(int(file.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("failing", "found here"), ("crashing", "ended by signal 6"), ("absent", "absent")]
+)
+def test_a_failure_has_a_reason(name: str, reason: str) -> None:
+    with pytest.raises(apart.Failed, match=reason):
+        apart.run(f"some_variants:{name}", ())
+
+
+def test_as_many_threads_as_here() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        apart.run("some_variants:threads", (before + 1,))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_ready_keeps_what_works() -> None:
+    variants = {
+        "eager": (1.0, 2.0),
+        "compile, wrong": (1.0, 2.5),
+        "compile, right": (1.01, 2.0),
+        "fastgan": (7.0,),
+    }
+    ready = apart.ready(
+        "some_variants:losses", variants, {"compile, wrong": "eager", "compile, right": "eager"}, limit=60
+    )
+    assert list(ready.calls) == ["eager", "compile, right", "fastgan"]
+    assert ready.failed["compile, wrong"].startswith("its losses are [1.0, 2.5]")
+    rows = ready.rows("case", {"batch": 2}, images=2, rounds=1, memory=False)
+    assert [row.variant for row in rows] == list(variants)
+    assert [bool(row.failed) for row in rows] == [False, True, False, False]
+
+
+def test_memory_joins_the_rows() -> None:
+    ready = apart.ready("some_variants:holding", {"first": (20,), "second": (90,)})
+    first, second = ready.rows("case", {}, images=0, rounds=1, memory=True)
+    assert 40 < second.facts["step MB"] - first.facts["step MB"] < 100
+
+
+def test_a_failing_eager_variant_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="no compiler"):
+        apart.ready("some_variants:failing", {"eager": ()})

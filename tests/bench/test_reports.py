@@ -1,0 +1,121 @@
+"""What comes of rows: tables, charts, comparisons, and the command that writes them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fastgan.bench import chart, compare, gan_loss, ops, timing
+from fastgan.cli import main
+
+ROOT = Path(__file__).parents[2]
+MACHINE = {"processor": "P", "threads": 2, "torch": "2.13", "cpu_capability": "avx2", "python": "3.11", "date": "now"}
+
+
+def rows(**milliseconds: float) -> list[timing.Row]:
+    times = {name: [value / 1e3] for name, value in milliseconds.items()}
+    return timing.rows("case", times, {})
+
+
+def written(*given: timing.Row, **machine) -> dict:
+    return {"machine": {**MACHINE, **machine}, "rows": [row.__dict__ for row in given]}
+
+
+class TestComparison:
+    def test_marks_what_is_over_five_percent_slower(self) -> None:
+        text = compare.comparison(written(*rows(a=100, b=50, c=10)), rows(a=104, b=53, c=5), MACHINE)
+        a, b, c = text.splitlines()[2:]
+        assert "slower" not in a + c
+        assert b.endswith("slower")
+        assert "50.000 ->     53.000 ms    0.94x  (to the first: 2.00x -> 1.96x)" in b
+
+    def test_says_when_the_machines_differ(self) -> None:
+        text = compare.comparison(written(*rows(a=1), threads=8, torch="2.10"), rows(a=1), MACHINE)
+        assert "not the same machine or versions: threads 8 -> 2; torch 2.10 -> 2.13" in text
+        assert "not the same" not in compare.comparison(written(*rows(a=1)), rows(a=1), MACHINE)
+
+    def test_rows_of_one_run_only(self) -> None:
+        failed = timing.failure("case", "a", "too slow", {})
+        assert "failed now: case, a: too slow" in compare.comparison(written(*rows(a=1)), [failed], MACHINE)
+        assert "no row of this run" in compare.comparison(written(failed), rows(a=1), MACHINE)
+        assert "1 rows are new" in compare.comparison(written(*rows(a=1)), rows(a=1, b=1), MACHINE)
+
+    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"rows": [{"case": "c"}], "machine": {}}', '{"rows": []}'])
+    def test_another_file_is_refused(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / "rows.json").write_text(text)
+        with pytest.raises(ValueError, match="holds no rows of"):
+            compare.read(tmp_path / "rows.json")
+
+    def test_reads_the_committed_results(self) -> None:
+        for file in (ROOT / "benchmarks/results").glob("*.json"):
+            assert compare.read(file)["rows"]
+
+
+class TestChart:
+    def count(self, image: Image.Image, colour: str) -> int:
+        rgb = tuple(bytes.fromhex(colour[1:]))
+        return sum(pixel == rgb for pixel in zip(*(channel.tobytes() for channel in image.split())))
+
+    def test_bars_are_as_long_as_the_ratios(self) -> None:
+        image = chart.draw(timing.rows("case", {"eager": [4.0], "fastgan": [1.0]}, {}), MACHINE)
+        assert self.count(image, chart.OURS) / self.count(image, chart.THEIRS) == pytest.approx(4, rel=0.02)
+
+    def test_slower_than_the_first_is_brown(self) -> None:
+        image = chart.draw(timing.rows("case", {"eager": [1.0], "fastgan": [2.0]}, {}), MACHINE)
+        assert self.count(image, chart.OURS) == 0
+        assert self.count(image, chart.SLOWER) / self.count(image, chart.THEIRS) == pytest.approx(0.5, rel=0.02)
+
+    def test_failures_and_nothing(self, tmp_path: Path) -> None:
+        chart.write(tmp_path / "new" / "c.png", [timing.failure("case", "compile", "no compiler", {})], MACHINE)
+        with Image.open(tmp_path / "new" / "c.png") as image:
+            assert image.width == chart.WIDTH
+        with pytest.raises(ValueError, match="no rows"):
+            chart.draw([], MACHINE)
+
+
+def test_table_shows_failures_and_memory() -> None:
+    (row,) = timing.rows("case", {"a": [1.0]}, {"step MB": 12.3})
+    text = timing.table([row, timing.failure("case", "compile", "no compiler", {})])
+    assert "12 MB" in text
+    assert "failed: no compiler" in text
+
+
+class TestCommand:
+    def test_writes_what_it_is_asked_for(self, tmp_path: Path, monkeypatch, capsys) -> None:
+        monkeypatch.setattr(ops, "cases", lambda: iter([next(gan_loss.cases())]))
+        file, picture = tmp_path / "r.json", tmp_path / "c.png"
+        assert main(["bench", "ops", "--rounds", "1", "--json", str(file), "--chart", str(picture)]) == 0
+        assert picture.stat().st_size > 1000
+        assert len(json.loads(file.read_text())["rows"]) >= 2
+        capsys.readouterr()
+        assert main(["bench", "ops", "--rounds", "1", "--against", str(file)]) == 0
+        out = capsys.readouterr().out
+        assert "against 20" in out
+        assert " -> " in out
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ((["networks", "--only", "vgg"]), "no network 'vgg'; there are rc-dcgan"),
+            ((["ops", "--rounds", "0"]), "--rounds must be at least 1, not 0"),
+            ((["step", "--compile-limit", "0.5"]), "--compile-limit must be at least 1"),
+            ((["ops", "--chart", "c.jpg"]), "--chart writes PNG files"),
+            ((["ops", "--against", "absent.json"]), "absent.json"),
+        ],
+    )
+    def test_mistakes_are_one_line(self, arguments: list[str], message: str, capsys) -> None:
+        assert main(["bench", *arguments]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+
+
+def test_the_readme_has_the_committed_figures(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import readme_figures
+
+    assert readme_figures.table() in (ROOT / "README.md").read_text(), "run python tools/readme_figures.py"
+    sys.modules.pop("readme_figures")
