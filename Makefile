@@ -59,9 +59,11 @@ format: install ## rewrite the sources as lint wants them
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $$(git ls-files 'csrc/*')
 
-bench: install ## measure ops and steps against PyTorch; rows into benchmarks/results/
+bench: install ## measure ops, steps and networks against PyTorch; rows into benchmarks/results/, tables into the README
 	$(BIN)/fastgan bench ops --json benchmarks/results/ops.json
-	$(BIN)/fastgan bench step --json benchmarks/results/step.json
+	$(BIN)/fastgan bench step --memory --json benchmarks/results/step.json
+	$(BIN)/fastgan bench networks --memory --json benchmarks/results/networks.json
+	$(BIN)/python tools/readme_figures.py
 
 clean: ## remove what was built, not the runs
 	rm -rf build dist *.egg-info fastgan/*.so $(VENV)/installed

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastgan.fusion.explain import explain
     from fastgan.fusion.paired import paired
     from fastgan.training import Trainer, load
+    from fastgan.tuning import tune
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ _NAMES = {
     "fuse": "fastgan.fusion",
     "load": "fastgan.training",
     "paired": "fastgan.fusion.paired",
+    "tune": "fastgan.tuning",
     "unfuse": "fastgan.fusion",
 }
 
@@ -47,6 +49,7 @@ __all__ = [
     "paired",
     "systems",
     "training",
+    "tune",
     "unfuse",
 ]
 

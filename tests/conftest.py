@@ -15,6 +15,12 @@ def _seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What `tune` found on this machine before must not change what tests see."""
+    os.environ["FASTGAN_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(params=["native", "torch"])
 def path(request: pytest.FixtureRequest) -> str:
     """Each backend of this machine in turn. The compiled one is not skipped in silence where it should be there."""

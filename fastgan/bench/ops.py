@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from fastgan.bench import bias_act, class_loss, fuse, gan_loss, norm_act
+from fastgan.bench import bias_act, class_loss, conv_pool, convolution, fuse, gan_loss, norm_act, resize_conv
 from fastgan.bench.timing import Row, interleaved, rows
 
 
@@ -25,6 +25,9 @@ def cases() -> Iterator[Case]:
     yield from bias_act.cases()
     yield from gan_loss.cases()
     yield from class_loss.cases()
+    yield from resize_conv.cases()
+    yield from conv_pool.cases()
+    yield from convolution.cases()
     yield from fuse.cases()
 
 

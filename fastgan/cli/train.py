@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--steps must be at least 1, not {given['steps']}")
     if not 0 <= given.get("seed", 0) < 2**63:
         raise ValueError(f"--seed must lie in 0..2**63 - 1, not {given['seed']}")
-    from fastgan.training.distributed import join
+    from fastgan.training.distributed import join, leave
 
     ranks, _ = join(given.get("device", "auto"))
     if not ranks.first:
@@ -85,6 +85,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"{trainer.run.path} has done its {steps} steps; --steps N with a larger N trains it on")
     elif ranks.first:
         print(f"{trainer.run.path}: {trainer.step} steps done; `fastgan sample {trainer.run.path}` draws from it")
+    if ranks.count > 1:
+        ranks.gather(None)  # all have come here
+        leave(0)
     return 0
 
 

@@ -67,9 +67,12 @@ ACTIVATIONS: dict[type, tuple[str, str | None]] = {
 # overwrites that in the meantime would be an error of autograd's then.
 KEEP_INPUT = ("leaky_relu", "elu")
 
+UPSAMPLINGS: dict[type, str] = {nn.Upsample: "", nn.UpsamplingNearest2d: "", nn.UpsamplingBilinear2d: ""}
+POOLINGS: dict[type, str] = {nn.AvgPool2d: ""}
+
 _FORWARDS: dict[Any, Any] = {
     kind: getattr(kind, "forward")  # noqa: B009
-    for kind in (*NORMS, *ACTIVATIONS, *CONVOLUTIONS)
+    for kind in (*NORMS, *ACTIVATIONS, *CONVOLUTIONS, *UPSAMPLINGS, *POOLINGS)
 }
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _HALF = (torch.bfloat16, torch.float16)

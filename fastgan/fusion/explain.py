@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from fastgan import backend as _backend
-from fastgan.fusion import calls, rewrite, sigmoid
-from fastgan.fusion.patterns import Site
+from fastgan.fusion import calls, convolution, paired, rewrite, sigmoid
+from fastgan.fusion.sites import Site
+from fastgan.ops import merged
 
 _WIDTH = 120  # columns of a printed table
 _WIDEST = {"module": 32, "pattern": 46}  # longer ones are broken
@@ -109,15 +110,22 @@ def explain(module: nn.Module) -> Report:
     rows.sort(key=lambda row: order.get(row.path, len(order)))
     if ending := sigmoid.trailing(module, plans):
         rows.append(Row(ending.path, ending.pattern, "", False, ending.advice, kind="advice"))
+    if reason := paired.found(module):
+        rows.append(Row("", "paired", "", False, f"two passes over real and fake: {reason}", kind="advice"))
     return Report(rows)
+
+
+# What runs PyTorch's own ops in place of others of PyTorch's -> where it does.
+_OWN = {"linear": calls.linear_path, "resize_conv": merged.path, "conv_pool": merged.path}
+_OWN |= {"convolution": convolution.path, "dense": convolution.path}
 
 
 def _row(plan: rewrite.Plan, site: Site, path: str) -> Row:
     fused = rewrite.fused(plan.module)
     device = _device(plan.module.get_submodule(site.path), plan.module)
     backend = fused.backend if fused else "auto"
-    own = site.kernel == "linear"  # PyTorch's, in place of its convolution
-    chosen = calls.linear_path(device, backend) if own else _backend.choose(site.kernel, device, backend)
+    path_of = _OWN.get(site.kernel)
+    chosen = path_of(device, backend) if path_of else _backend.choose(site.kernel, device, backend)
     reason = ""
     if fused is None:
         reason = "not fused yet"
@@ -132,8 +140,8 @@ def _row(plan: rewrite.Plan, site: Site, path: str) -> Row:
 def _why_torch(op: str, device: str, backend: str) -> str:
     if _backend.wanted(backend) == "torch":
         return "the backend is torch"
-    if op == "linear":
-        return f"a matrix product in place of this convolution was measured on cpu, not on {device}"
+    if op in _OWN:
+        return f"{op} in place of this convolution was measured on cpu, not on {device}"
     return _backend.library(device).reason or f"the compiled library has no {op} for {device}"
 
 

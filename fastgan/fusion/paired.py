@@ -46,6 +46,11 @@ def paired_reason(discriminator: nn.Module, real: Tensor, fake: Tensor) -> str:
     return _reason(discriminator, real, fake)
 
 
+def found(discriminator: nn.Module) -> str:
+    """Why the last new kind of images took two passes, "" where they took one or there were none."""
+    return next(reversed(_reasons.get(discriminator, {"": ""}).values()), "")
+
+
 _reasons: weakref.WeakKeyDictionary[nn.Module, dict[Any, str]] = weakref.WeakKeyDictionary()
 
 

@@ -25,7 +25,7 @@ from torch import fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from fastgan.fusion import calls, patterns
-from fastgan.fusion.patterns import Held, Miss, Site
+from fastgan.fusion.sites import Held, Miss, Site
 from fastgan.fusion.tracing import Traced, Untraceable, trace
 
 _MARK = "_fastgan_fused"  # in the namespace of a class made here: its Fused

@@ -8,8 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules import module as _every_module  # holds the hooks that are registered for all modules
 
 from fastgan.nn.norm_act import NormAct2d
+from fastgan.ops import convolution
 from fastgan.reference.activation import ACTIVATIONS
 
 # Those whose derivative PyTorch takes from their result: they may overwrite what a convolution returned, which nothing
@@ -70,7 +72,28 @@ class _ConvNormAct2d(nn.Module):
             )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x))
+        return self.norm(_convolve(self.conv, x))
+
+
+def _convolve(conv: Any, x: Tensor) -> Tensor:
+    """conv(x), from the fastest library for the shape, unless something watches or replaces the calls of `conv`."""
+    if (
+        torch.compiler.is_compiling()
+        or type(conv) not in (nn.Conv2d, nn.ConvTranspose2d)
+        or conv.padding_mode != "zeros"
+        or conv._forward_hooks
+        or conv._forward_pre_hooks
+        or conv._backward_hooks
+        or conv._backward_pre_hooks
+        or conv._compiled_call_impl is not None
+        or "forward" in vars(conv)
+        or _every_module._has_any_global_hook()
+    ):
+        return conv(x)
+    arguments = x, conv.weight, conv.bias, conv.stride, conv.padding
+    if conv.transposed:
+        return convolution.conv_transpose2d(*arguments, conv.output_padding, conv.groups, conv.dilation)
+    return convolution.conv2d(*arguments, conv.dilation, conv.groups)
 
 
 class ConvNormAct2d(_ConvNormAct2d):

@@ -7,11 +7,13 @@ times and freezes the others, and penalties differentiate twice, which its hooks
 from __future__ import annotations
 
 import atexit
+import logging
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -123,6 +125,15 @@ def _meeting() -> dict[str, Any]:
         environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), count, is_master=not hosted and rank == 0
     )
     return {"store": dist.PrefixStore(f"restart {restarted}", store), "rank": rank, "world_size": count}
+
+
+def leave(code: int) -> NoReturn:
+    """End this process. Threads of the process group that are still at work may abort an interpreter that ends as
+    usual ("terminate called without an active exception", seen once in forty runs)."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _leave() -> None:

@@ -8,6 +8,7 @@ import torch
 
 from fastgan import backend, fuse, ops
 from fastgan.fusion import calls
+from fastgan.ops import merged
 
 
 class Calls:
@@ -61,6 +62,7 @@ def bias_op(monkeypatch):
 @pytest.fixture(autouse=True)
 def small_maps_too(monkeypatch):
     monkeypatch.setattr(calls, "LEAST_ELEMENTS", 0)
+    monkeypatch.setattr(merged, "LEAST", dict.fromkeys(merged.LEAST, merged.Least(0, 0, 0)))
 
 
 @pytest.fixture(autouse=True)

@@ -71,6 +71,23 @@ CHANGES = {
         "nn.utils.spectral_norm(layer(network, {i}))", "weight_norm(layer(network, {i}), 'bias', dim=None)",
         "nn.utils.remove_spectral_norm(layer(network, {i}))", "nn.utils.remove_weight_norm(layer(network, {i}))",
     ),
+    "resampling": (
+        "up(network, {i}).scale_factor = 3.0", "up(network, {i}).mode = 'bilinear'",
+        "up(network, {i}).mode = 'nearest'",
+        "up(network, {i}).scale_factor = 2", "up(network, {i}).align_corners = True",
+        "pool(network, {i}).ceil_mode = True", "pool(network, {i}).kernel_size = 3", "pool(network, {i}).stride = 1",
+        "pool(network, {i}).padding = 1", "pool(network, {i}).divisor_override = 5", "pool(network, {i}).stride = None",
+        "layer(network, {i}).padding = (0, 0)", "layer(network, {i}).stride = (2, 2)",
+        "layer(network, {i}).padding_mode = 'reflect'", "layer(network, {i}).dilation = (2, 2)",
+        "layer(network, {i}).bias = None", "layer(network, {i}).weight.data = layer(network, {i}).weight.data[..., :1]",
+        "swap(network, up(network, {i}), nn.Upsample(scale_factor=2, mode='bilinear'))",
+        "swap(network, pool(network, {i}), nn.MaxPool2d(2))", "swap(network, pool(network, {i}), nn.Identity())",
+        "swap(network, layer(network, {i}), copy.deepcopy(layer(network, {i})))",
+        "handles.append(up(network, {i}).register_forward_hook(recorded))",
+        "handles.append(pool(network, {i}).register_forward_hook(shifted))",
+        "layer(network, {i}).bias = nn.Parameter(layer(network, {i}).bias.detach().float())",
+        "pool(network, {i}).forward = torch.tanh", "network.to(memory_format=torch.channels_last)",
+    ),
     "attributes": (
         "network.scale = 2.0", "network.flag = True", "network.slope = 0.6", "network.index = 1", "network.calls = 3",
         "network.activation = torch.tanh", "network.shift = torch.full((), 2.0)", "network.act1 = nn.Tanh()",
@@ -94,6 +111,14 @@ def act(network: nn.Module, i: int) -> Any:
 
 def layer(network: nn.Module, i: int) -> Any:
     return _of(network, i, (nn.modules.conv._ConvNd, nn.Linear))
+
+
+def up(network: nn.Module, i: int) -> Any:
+    return _of(network, i, nn.Upsample)
+
+
+def pool(network: nn.Module, i: int) -> Any:
+    return _of(network, i, nn.AvgPool2d)
 
 
 def child(network: nn.Module, i: int) -> Any:

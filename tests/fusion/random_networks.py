@@ -16,6 +16,7 @@ from math import prod
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from hypothesis import strategies as st
 from random_changes import CHANGES
 from torch import nn
@@ -39,6 +40,8 @@ class Family:
     skips: int = 8  # a tensor is kept, and joined later
     shapes: int = 8  # a step changes the shape or the layout
     control: int = 3  # a step that a trace may not represent
+    resampled: int = 0  # a pattern is a convolution after upsampling or before pooling
+    near_resampled: int = 0  # and of that kind, one that only resembles it
     wrong: int = 0  # something is not as it should be
     before: int = 10  # a change before fuse
     changes: int = 20  # a change before a step
@@ -62,6 +65,12 @@ FAMILIES = {
     "settings": Family(odd=60, before=30, changes=60, vocabulary=("settings", "modes", "frozen")),
     "structure": Family(shared=20, changes=60, vocabulary=("structure", "modes", "settings")),
     "layouts": Family(shapes=25, layouts=("channels_last", "sliced", "expanded", "transposed", "contiguous")),
+    "resampling": Family(fused=0, resampled=60, nested=5, lengths=(1, 1, 2), spaces=((4, 4), (2, 3), (1, 1), (3, 5))),
+    "near resampling": Family(fused=0, resampled=75, near_resampled=70, sequential=20, skips=15, nested=5,
+                              lengths=(1, 1, 2), spaces=((4, 4), (2, 3), (3, 5))),
+    "resampling, changed": Family(fused=0, resampled=70, nested=5, before=30, changes=50, lengths=(1, 1, 2), wrapped=25,
+                                  vocabulary=("modes", "resampling", "hooks", "wrapping"), spaces=((4, 4), (3, 5)),
+                                  layouts=("contiguous", "channels_last", "sliced", "expanded", "transposed")),
     "errors": Family(fused=30, wrong=60, functional=15, changes=10, vocabulary=("modes",)),
     "precision": Family(sensitive=15, before=0, changes=0, control=0, lengths=(1, 1, 2), batches=(5, 8),
                         spaces=((4, 4), (4, 4), (5,), (2, 2, 3)), dtypes=("float32", "bfloat16", "autocast")),
@@ -97,6 +106,25 @@ PATTERNS = ("layer norm act",) * 8 + ("norm act",) * 3 + ("layer act",) * 3 + ("
 NEAR_MISSES = ("act norm", "layer act norm", "norm dropout act", "layer norm dropout act", "layer norm other",
                "layer other", "norm identity act", "layer norm act act", "norm norm act", "layer dropout act",
                "layer layer act", "act", "layer norm shape act", "layer shape norm act", "layer shape act")  # fmt: skip
+RESAMPLED = ("up conv", "conv pool", "up conv norm act", "conv pool act", "up conv act", "conv norm pool",
+             "up act conv", "up conv pool", "conv conv pool", "up point", "point pool", "point act pool",
+             "up norm conv")  # fmt: skip
+CONVOLUTIONS = ("3, padding=1", "3, 1, 1", "3, padding='same'", "5, padding=2", "(3, 1), padding=(1, 0)")
+NEAR_CONVOLUTIONS = ("3", "2, padding='same'", "3, padding=2, dilation=2", "3, padding=1, padding_mode='reflect'",
+                     "3, 2, 1", "4, padding=1", "3, padding=2", "3, padding=1, padding_mode='circular'")  # fmt: skip
+POINTS = ("1", "1, padding='same'", "(1, 1)")
+NEAR_POINTS = ("1, padding=1", "1, stride=2")
+UPSAMPLINGS = ("nn.Upsample(scale_factor=2)", "nn.UpsamplingNearest2d(scale_factor=2)",
+               "nn.Upsample(scale_factor=(2, 2), mode='nearest-exact')")  # fmt: skip
+NEAR_UPSAMPLINGS = ("nn.Upsample(scale_factor=2, mode='bilinear')", "nn.UpsamplingBilinear2d(scale_factor=2)",
+                    "nn.Upsample(scale_factor=2, mode='bilinear', align_corners=True)", "nn.Upsample(size=(5, 4))",
+                    "nn.Upsample(scale_factor=2, mode='bicubic')", "nn.Upsample(scale_factor=(1, 2))",
+                    "nn.Upsample(scale_factor=1.5, recompute_scale_factor=True)", "nn.Upsample(size=(1, 1))",
+                    "nn.Upsample(scale_factor=0.5)")  # fmt: skip
+POOLS = ("nn.AvgPool2d(2)", "nn.AvgPool2d((2, 2), stride=2)", "nn.AvgPool2d(2, count_include_pad=False)")
+NEAR_POOLS = ("nn.AvgPool2d(2, ceil_mode=True)", "nn.AvgPool2d(3, 2, padding=1)", "nn.AvgPool2d(2, stride=1)",
+              "nn.AvgPool2d(3, 2, 1, count_include_pad=False)", "nn.AvgPool2d(2, divisor_override=3)",
+              "nn.AvgPool2d((1, 2))", "nn.MaxPool2d(2)", "nn.AvgPool2d(2, padding=1)")  # fmt: skip
 COMMON = ("nn.ReLU()", "nn.LeakyReLU(0.2)", "nn.ReLU(inplace=True)", "nn.LeakyReLU(0.3, inplace=True)", "nn.Tanh()",
           "nn.PReLU()", "nn.Sigmoid()", "nn.SiLU()", "nn.ELU()")  # fmt: skip
 ACTIVATIONS = (*COMMON, *COMMON, *COMMON, *COMMON, "nn.PReLU({c})", "nn.SiLU(inplace=True)",
@@ -118,6 +146,18 @@ FUNCTIONS = {
     "other": ("h = F.gelu(h)", "h = F.softplus(h)", "h = torch.clamp(h, min=0)", "h = h.clamp_(-1, 1)", "h = h.abs()",
               "h = torch.where(h > 0, h, 0.1 * h)", "h = F.leaky_relu(h, h.shape[1] * 0.1)", "h = h * h.sigmoid()"),
     "dropout": ("h = F.dropout(h, 0.3, self.training)", "h = F.dropout(h, 0.2)", "h = h + torch.randn_like(h)"),
+}  # fmt: skip
+FUNCTIONS |= {
+    "up": ("h = F.interpolate(h, scale_factor=2)", "h = F.interpolate(h, None, 2, 'nearest')",
+           "h = F.interpolate(input=h, scale_factor=(2.0, 2.0), mode='nearest-exact')"),
+    "near up": ("h = F.interpolate(h, scale_factor=2, mode='bilinear')", "h = F.interpolate(h, size=(5, 6))",
+                "h = F.interpolate(h, size=(h.shape[2] * 2, h.shape[3] * 2))", "h = F.interpolate(h, scale_factor=3)",
+                "h = F.interpolate(h, scale_factor=2, mode='bilinear', align_corners=True, antialias=False)"),
+    "pool": ("h = F.avg_pool2d(h, 2)", "h = F.avg_pool2d(h, kernel_size=(2, 2), stride=2)",
+             "h = F.avg_pool2d(input=h, kernel_size=2, count_include_pad=False)"),
+    "near pool": ("h = F.avg_pool2d(h, 2, ceil_mode=True)", "h = F.avg_pool2d(h, 3, 2, 1)", "h = F.max_pool2d(h, 2)",
+                  "h = F.avg_pool2d(h, h.shape[3])", "h = F.avg_pool2d(h, 2, divisor_override=1)",
+                  "h = F.adaptive_avg_pool2d(h, 1)"),
 }  # fmt: skip
 CONTROL = (
     "if self.training:\n    h = h * 0.5", "h = h * 2 if self.training else h", "h = h * self.scale",
@@ -176,8 +216,12 @@ class _Writer:
 
     def steps(self) -> list[str]:
         """Kinds of steps, one after another."""
-        count = self.pick(self.family.lengths)
-        patterns = (self.pick(NEAR_MISSES if self.chance(self.family.near) else PATTERNS) for _ in range(count))
+        patterns = []
+        for _ in range(self.pick(self.family.lengths)):
+            if self.chance(self.family.resampled):
+                patterns.append(self.pick(RESAMPLED))
+            else:
+                patterns.append(self.pick(NEAR_MISSES if self.chance(self.family.near) else PATTERNS))
         return " ".join(patterns).split()
 
     def sequence(self, shape: Shape, depth: int) -> tuple[str, Shape]:
@@ -212,7 +256,14 @@ class _Writer:
                     lines += (f"for m in {name}:", "    h = m(h)")
                 else:
                     lines.append(f"h = {name}(h)")
-            if kind in FUNCTIONS and self.chance(self.family.functional):
+            if kind in ("up", "pool") and self.chance(self.family.functional * 2):
+                near = "near " if self.chance(self.family.near_resampled) else ""
+                line = self.pick(FUNCTIONS[near + kind])
+                after = _after(f"lambda h: {line.removeprefix('h = ')}", shape)
+                if after is not None:
+                    lines.append(line)
+                    shape = after
+            elif kind in FUNCTIONS and kind not in ("up", "pool") and self.chance(self.family.functional):
                 line = self.pick(FUNCTIONS[kind]).replace("self.slopes", f"self.slopes{shape[0]}")
                 lines.write(line)
                 if "self.slopes" in line:
@@ -254,6 +305,16 @@ class _Writer:
         """The text of a module, the shape of its result, and, if it may be used again, what it is good for."""
         if kind == "layer":
             return (*self.layer(shape), None)
+        if kind in ("conv", "point"):
+            return (*self.convolution(kind == "point", shape), None)
+        if kind in ("up", "pool"):
+            near = self.chance(self.family.near_resampled)
+            if kind == "up":
+                text = self.pick(NEAR_UPSAMPLINGS if near else UPSAMPLINGS)
+            else:
+                text = self.pick(NEAR_POOLS if near else POOLS)
+            after = _after(text, shape)
+            return (text, after, None) if after is not None else ("nn.Identity()", shape, None)
         if kind == "shape":
             return (*self.shape(shape), None)
         if kind == "identity":
@@ -295,6 +356,25 @@ class _Writer:
             text = f"{wrap}({text})"
         return text, shape
 
+    def convolution(self, point: bool, shape: Shape) -> tuple[str, Shape]:
+        """As it stands after an upsampling and before a pooling, or nearly."""
+        channels, *space = shape
+        if len(space) != 2:
+            return "nn.Identity()", shape
+        out = self.pick((4, 3, 2))
+        near = self.chance(self.family.near_resampled)
+        text = self.pick((NEAR_POINTS if near else POINTS) if point else NEAR_CONVOLUTIONS if near else CONVOLUTIONS)
+        if channels % 2 == 0 and out % 2 == 0:
+            text += self.pick(("", ", groups=2"))
+        text = f"nn.Conv2d({channels}, {out}, {text}{self.pick(('', ', bias=False'))})"
+        after = _after(text, shape)
+        if after is None:
+            return "nn.Identity()", shape
+        if self.chance(self.family.wrapped):
+            wrap = self.pick(("spectral_norm", "weight_norm", "nn.utils.spectral_norm", "nn.utils.weight_norm"))
+            text = f"{wrap}({text})"
+        return text, after
+
     def norm(self, channels: int, space: Shape) -> str:
         rank, names = len(space), (f"BatchNorm{len(space) or 1}d",) * 3 + ("SyncBatchNorm",)
         if prod(space) > 1 or (rank and self.chance(self.family.wrong)):
@@ -323,6 +403,17 @@ class _Writer:
         if min(space) >= 2:
             options.append((f"nn.AvgPool{len(space)}d(2)", (channels, *(n // 2 for n in space))))
         return self.pick(options)
+
+
+@functools.cache
+def _after(text: str, shape: Shape) -> Shape | None:
+    """The shape of what a step makes of a sample of this shape, or None where it does not take such a one."""
+    try:
+        with torch.no_grad():
+            found = tuple(eval(text, {"nn": nn, "F": F})(torch.zeros(2, *shape)).shape[1:])
+    except (RuntimeError, ValueError, NotImplementedError):
+        return None
+    return found if 0 < prod(found) <= 1000 else None
 
 
 class _Lines(list[str]):

@@ -30,7 +30,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fastgan import backend, explain, fuse, unfuse
 
-DRAWS = int(os.environ.get("FASTGAN_PROPERTY_DRAWS", "3250"))
+DRAWS = int(os.environ.get("FASTGAN_PROPERTY_DRAWS", "4000"))
 FUSED_OPS = ("_NormAct", "_BiasAct")  # how the names of the autograd nodes of the fused ops begin
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "autocast": torch.float32}
 

@@ -238,9 +238,7 @@ class TestCheckpointOfSomethingElse:
                 continue
             bad = {key: item for key, item in {**good, name: value}.items() if item is not ...}
             checkpoint.save(out / "checkpoint.pt", bad)
-            with pytest.raises(
-                (ValueError, TypeError), match=r"checkpoint\.pt|cannot go on|other data|epoch"
-            ):
+            with pytest.raises((ValueError, TypeError), match=r"checkpoint\.pt|cannot go on|other data|epoch"):
                 self.resume(out)
 
 

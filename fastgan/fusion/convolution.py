@@ -1,0 +1,125 @@
+"""Single convolutions and fully connected layers whose products another library computes faster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from fastgan import tuning
+from fastgan.fusion import calls
+from fastgan.fusion.sites import Held, Site, called, function_name, input_of, name_of
+from fastgan.ops import convolution as _op
+from fastgan.ops import linear as _linear
+
+LEAST_WEIGHT = 2**17  # elements: below, only what `tune` found is fused
+_CONDITIONS = (
+    "float32, bfloat16",
+    "where it was measured faster, by fastgan.tune or on the machine of the built-in rule",
+    "not inside torch.func, forward-mode differentiation, torch.jit.trace, torch.export, torch.compile",
+)
+
+
+def convolution(node: fx.Node, module: nn.Module) -> Site | None:
+    """A convolution large enough for matrix products, or that `tune` found faster with them."""
+    conv: Any = called(node, module)
+    kind = None if conv is None else _kind(conv)
+    if kind is None or input_of(node) is None or len(node.args) + len(node.kwargs) != 1:
+        return None
+    if conv.bias is not None and any(_is_activation(user, module) for user in node.users):
+        return None  # bias and activation are one op then
+    size = conv.in_channels * conv.out_channels * conv.kernel_size[0] * conv.kernel_size[1]
+    channels = conv.in_channels, conv.out_channels
+    shape = channels if kind is nn.ConvTranspose2d else channels[::-1]
+    wide = size >= LEAST_WEIGHT and min(conv.kernel_size) >= 3 and min(channels) >= 64
+    if conv.groups != 1 or not (wide or _tuned("convolution.", lambda key: key[1:3] == shape)):
+        return None
+    return Site(
+        str(node.target), name_of(node, module), "convolution", convolve, (Held(str(node.target)), input_of(node)),
+        (node,), "", _CONDITIONS,
+    )  # fmt: skip
+
+
+def dense(node: fx.Node, module: nn.Module) -> Site | None:
+    """A fully connected layer that `tune` found faster through oneDNN."""
+    layer = called(node, module)
+    if type(layer) is not nn.Linear or input_of(node) is None or len(node.args) + len(node.kwargs) != 1:
+        return None
+    shape = layer.in_features, layer.out_features
+    if not _tuned("linear.", lambda key: key[1:3] == shape):
+        return None
+    return Site(
+        str(node.target), name_of(node, module), "dense", connect, (Held(str(node.target)), input_of(node)), (node,),
+        "", _CONDITIONS,
+    )  # fmt: skip
+
+
+def _tuned(op: str, fits: Any) -> bool:
+    """Whether `tune` found something faster than PyTorch for a layer of this shape."""
+    return any(
+        question[0].startswith(op) and fits(question[1]) and way != _op.TORCH
+        for question, way in tuning.found().items()
+    )
+
+
+def _is_activation(node: fx.Node, module: nn.Module) -> bool:
+    act: Any = called(node, module)
+    if act is not None:
+        return type(act) in calls.ACTIVATIONS and type(act) is not nn.Identity
+    return function_name(node).strip("_") in {name for name, _ in calls.ACTIVATIONS.values()}
+
+
+def _kind(conv: Any) -> type | None:
+    kind = calls.convolution(conv)
+    return kind if kind in (nn.Conv2d, nn.ConvTranspose2d) else None
+
+
+def convolve(backend: str, conv: Any, x: Any) -> Any:
+    """conv(x), by the fastest library for its shape where nothing watches or changes the module."""
+    kind = _kind(conv)
+    if (
+        kind is None
+        or type(x) is not Tensor
+        or x.dim() != 4
+        or conv.padding_mode != "zeros"
+        or path(x.device.type, backend) == "torch"
+        or torch.compiler.is_compiling()
+        or calls.changed(conv)
+        or calls.observed()
+    ):
+        return conv(x)
+    for hook in conv._forward_pre_hooks.values():  # of spectral_norm and weight_norm: they set conv.weight
+        hook(conv, (x,))
+    arguments = x, conv.weight, conv.bias, conv.stride, conv.padding
+    if kind is nn.ConvTranspose2d:
+        return _op.conv_transpose2d(*arguments, conv.output_padding, conv.groups, conv.dilation)
+    return _op.conv2d(*arguments, conv.dilation, conv.groups)
+
+
+def connect(backend: str, layer: Any, x: Any) -> Any:
+    """layer(x), by the fastest library for its shape where nothing watches or changes the module."""
+    if (
+        type(layer) is not nn.Linear
+        or type(x) is not Tensor
+        or path(x.device.type, backend) == "torch"
+        or torch.compiler.is_compiling()
+        or layer._forward_hooks
+        or layer._forward_pre_hooks
+        or layer._backward_hooks
+        or layer._backward_pre_hooks
+        or layer._compiled_call_impl is not None
+        or "forward" in layer.__dict__
+        or type(layer).forward is not _LINEAR_FORWARD
+        or calls.observed()
+    ):
+        return layer(x)
+    return _linear.linear(x, layer.weight, layer.bias)
+
+
+_LINEAR_FORWARD = nn.Linear.forward
+
+
+def path(device: str, backend: str = "auto") -> str:
+    """ "PyTorch" where the products are chosen by measurement, else "torch": the module itself."""
+    return calls.linear_path(device, backend)

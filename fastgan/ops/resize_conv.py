@@ -1,0 +1,45 @@
+"""Nearest x2 upsampling and a convolution as one transposed convolution."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from fastgan.ops import merged
+from fastgan.reference import resize_conv as reference
+
+
+def resize_conv(
+    x: Tensor,  # (N, C, H, W)
+    weight: Tensor,  # (O, C / groups, k, l)
+    bias: Tensor | None = None,  # (O,)
+    groups: int = 1,
+    *,
+    backend: str = "auto",
+) -> Tensor:  # (N, O, 2H, 2W)
+    """Nearest x2 upsampling, then a convolution of stride 1 with the zero padding that keeps the size.
+
+    Exactly a transposed convolution of stride 2 with merged weights of (k + 1) (l + 1) taps; a 1x1 convolution moves
+    below the upsampling. Twice differentiable, like PyTorch's ops, of which it consists. On CPU; elsewhere, and for
+    batches too small for the merge to pay, the pair of PyTorch's calls runs. The merge is in the dtype of the weight,
+    also under autocast.
+
+    Args:
+        x: float32, bfloat16, float16 or float64, in any layout.
+        weight: as of nn.Conv2d, k and l odd, of the dtype of x.
+        bias: of the dtype of x.
+        groups: of the channels, as in nn.Conv2d.
+        backend: auto, or torch for the pair of calls. There is no native or triton kernel of its own.
+
+    Raises:
+        TypeError: an argument of the wrong type or dtype.
+        ValueError: a wrong shape, device or number.
+    """
+    merged.check("resize_conv", x, weight, bias, groups)
+    kernel = weight.shape[2:]
+    if (
+        merged.path(x.device.type, backend) == "torch"
+        or not x.numel()
+        or not (kernel == (1, 1) or merged.pays("resize_conv", x, weight.shape[0], kernel, groups))
+    ):
+        return reference.resize_conv(x, weight, bias, groups)
+    return merged.resize(x, weight, bias, groups)

@@ -1,0 +1,90 @@
+"""What an op with several ways of computing the same asks at each call: which of them is fastest here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan.tuning import store
+
+TORCH = "torch"  # the name of PyTorch's own way, which every tunable op has
+EXACT = "float64"
+
+
+@dataclass(frozen=True)
+class Tunable:
+    """An op that `tune` can measure."""
+
+    # Of a key: the name of each way -> a call of it on random data, which returns a tensor. TORCH is among them, and
+    # EXACT may be: the same from the same data in float64, by which the others are judged.
+    candidates: Callable[[Any], dict[str, Callable[[], Tensor]]]
+    describe: Callable[[Any], str]  # of a key, for the report
+    # PyTorch's functions -> functions that compute the same and ask for a choice, so that unfused modules can be tuned
+    replaces: Mapping[Callable[..., Any], Callable[..., Any]] = field(default_factory=dict)
+
+
+tunables: dict[str, Tunable] = {}
+_winners: dict[tuple[str, Any, int], str] | None = None  # (op, key, threads) -> name; None before the first question
+_recorded: dict[tuple[str, Any], str] | None = None  # (op, key) -> what is used now, while recording
+
+
+def register(op: str, tunable: Tunable) -> None:
+    """Makes `op` known to `tune`. Its keys are tuples of numbers, strings, truth values, dtypes and such tuples."""
+    tunables[op] = tunable
+
+
+def choice(op: str, key: Hashable, default: str) -> str:
+    """The fastest way to compute `op` as measured here by `tune`, else `default`.
+
+    Args:
+        op: a registered op.
+        key: all that its speed depends on, but for the machine and the number of threads.
+        default: the name of the way to take where nothing was measured.
+    """
+    if _winners is None:
+        _load()
+    chosen = _winners.get((op, key, torch.get_num_threads()), default)  # type: ignore[union-attr]
+    if _recorded is not None:
+        _recorded[op, key] = chosen
+    return chosen
+
+
+def found() -> Mapping[tuple[str, Any, int], str]:
+    """All that was measured here: (op, key, threads) -> the fastest way."""
+    if _winners is None:
+        _load()
+    return _winners  # type: ignore[return-value]
+
+
+def forget() -> None:
+    """Drops what this process knows; the next question reads the cache again."""
+    global _winners
+    _winners = None
+
+
+def remember(measured: Mapping[tuple[str, Any, int], str]) -> None:
+    """Uses these choices in this process from now on."""
+    if _winners is None:
+        _load()
+    _winners.update(measured)  # type: ignore[union-attr]
+
+
+def _load() -> None:
+    global _winners
+    _winners = {question: entry["choice"] for question, entry in store.read().items()}
+
+
+@contextmanager
+def recording() -> Iterator[dict[tuple[str, Any], str]]:
+    """Yields what is asked meanwhile: (op, key) -> the answer."""
+    global _recorded
+    before, _recorded = _recorded, {}
+    try:
+        yield _recorded
+    finally:
+        _recorded = before
