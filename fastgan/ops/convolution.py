@@ -224,7 +224,11 @@ class _Convolution(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         ctx.bias = None if bias is None else list(bias.shape)
         ctx.call = call
-        return _forward(x, weight, bias, call)
+        y = _forward(x, weight, bias, call)
+        if y._is_view():  # which an activation after it could not overwrite
+            owned = torch.empty(0, dtype=y.dtype, device=y.device)
+            y = owned.set_(y.untyped_storage(), y.storage_offset(), y.shape, y.stride())
+        return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:

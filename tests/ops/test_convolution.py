@@ -120,6 +120,16 @@ class TestSameAsPyTorch:
         assert results[0][0].stride() == results[1][0].stride()
         assert len(used.calls) == 3
 
+    @pytest.mark.parametrize("last", [True, False])
+    @pytest.mark.parametrize("bias", [True, False])
+    def test_the_result_may_be_overwritten(self, transposed, way, last, bias, used):
+        """By an activation in place, as discriminators have them."""
+        used.way = way
+        ours, theirs, tensors, settings = pair(transposed, GEOMETRIES[0], torch.float32, last, last, bias)
+        results = [derivatives(lambda *t, f=f: F.leaky_relu_(f(*t), 0.2), tensors, settings) for f in (ours, theirs)]
+        assert len(used.calls) == 3
+        assert_close(*results, rtol=1e-4, atol=1e-4)
+
     def test_gradients_in_any_layout(self, transposed, way, used):
         used.way = way
         ours, theirs, tensors, settings = pair(transposed, GEOMETRIES[0], torch.float32)
