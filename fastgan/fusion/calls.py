@@ -91,8 +91,11 @@ class Functional:
 NONE = Functional("none", 0.0, lambda z: z)  # after a norm that no activation follows
 
 
-def norm_act(backend: str, norm: Any, act: Any, x: Any, *weight: Tensor) -> Any:
-    """act(norm(x), *weight), in one op where that computes the same. `weight` is that of a functional prelu."""
+def norm_act(backend: str, norm: Any, act: Any, x: Any, reader: Any, *weight: Tensor) -> Any:
+    """act(norm(x), *weight), in one op where that computes the same.
+
+    `reader` is the convolution that alone reads the result, or None; `weight` is that of a functional prelu.
+    """
     kind = type(norm)
     if (
         kind not in NORMS
@@ -110,7 +113,7 @@ def norm_act(backend: str, norm: Any, act: Any, x: Any, *weight: Tensor) -> Any:
     instance = kind in INSTANCE_NORMS
     if instance and x.size(1) != norm.num_features:  # an error or a warning, which is PyTorch's to give
         return act(norm(x), *weight)
-    if instance or x.dim() == 3:
+    if (instance and not (reader is not None and _is_channels_last(reader.weight))) or x.dim() == 3:
         x = x.contiguous()  # as PyTorch's do, so that what takes a view of the result, or overwrites x, works as before
     group = _group(norm) if kind is nn.SyncBatchNorm else None
     try:
@@ -151,6 +154,16 @@ def bias_act(backend: str, conv: Any, act: Any, x: Any, only_read: bool, *weight
         return ops.bias_act(z, bias, act=name, slope=slope, inplace=True, backend=backend)
     except (TypeError, ValueError):  # which it raises before it has changed anything; to complain is PyTorch's part
         return act(z + bias.view(-1, *[1] * (z.dim() - 2)), *weight)
+
+
+def _is_channels_last(weight: Any) -> bool:
+    """Whether a convolution's weight is laid out so that its result is channels_last whatever it reads."""
+    return (
+        type(weight) in (Tensor, nn.Parameter)
+        and weight.dim() == 4
+        and not weight.is_contiguous()
+        and weight.is_contiguous(memory_format=torch.channels_last)
+    )
 
 
 def _elements(conv: Any, x: Tensor) -> int:

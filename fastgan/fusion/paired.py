@@ -30,8 +30,8 @@ def paired(discriminator: nn.Module, real: Tensor, fake: Tensor, *, one_pass: bo
     Args:
         discriminator: (N, ...) -> tensors whose first dimension is N, in any nesting.
         real, fake: alike in shape, device and, but for autocast, dtype; else there are two passes.
-        one_pass: None: where it is faster, which on a CPU in float32 it is for small batches only. True: where it is the
-            same. False: never.
+        one_pass: None: where it is faster, which on a CPU in float32 it is for small batches only. True: where it is
+            the same. False: never.
 
     Returns:
         What the two calls return.

@@ -93,8 +93,25 @@ def norm_act(node: fx.Node, module: nn.Module) -> Site | Miss | None:
         return Miss(path, whole, "the norm is called with something else than one tensor")
     activation = _activation(after[0], module) if followed else _why_alone(before, after, module)
     if isinstance(activation, str):
-        return _site(path, text, calls.norm_act, calls.NONE, before, (), (node,), module, activation)
-    return _site(path, whole, calls.norm_act, activation[0], before, activation[1], (node, after[0]), module)
+        return _site(
+            path, text, calls.norm_act, calls.NONE, before, (_reader(node, module),), (node,), module, activation
+        )
+    more = _reader(after[0], module), *activation[1]
+    return _site(path, whole, calls.norm_act, activation[0], before, more, (node, after[0]), module)
+
+
+_PADS = (nn.ReflectionPad2d, nn.ReplicationPad2d, nn.ZeroPad2d)
+
+
+def _reader(node: fx.Node, module: nn.Module) -> Held | None:
+    """The convolution that alone reads the result of `node`, padded or not, so that nobody else sees its layout."""
+    if len(node.users) != 1:
+        return None
+    (user,) = node.users
+    child = called(user, module)
+    if type(child) in _PADS:
+        return _reader(user, module)
+    return Held(str(user.target)) if type(child) in (nn.Conv2d, nn.ConvTranspose2d) else None
 
 
 def _why_alone(before: Any, after: list[fx.Node], module: nn.Module) -> str:

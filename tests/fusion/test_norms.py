@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -165,3 +167,29 @@ class TestSteps:
         norm = fuse(nn.BatchNorm2d(3))
         assert type(norm) is nn.BatchNorm2d
         assert len(explain(norm)) == 0
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("padded", [True, False])
+def test_instance_norms_keep_channels_last_for_a_convolution(last, padded):
+    """Where nobody else sees the layout; the result and its layout are PyTorch's."""
+    pad = [nn.ReflectionPad2d(1)] if padded else []
+    plain = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.InstanceNorm2d(8), nn.ReLU(), *pad, nn.Conv2d(8, 4, 3), nn.InstanceNorm2d(4)
+    ).double()
+    if last:
+        plain = plain.to(memory_format=torch.channels_last)
+    network, layouts = fuse(copy.deepcopy(plain)), []
+    conv = network[-2]
+    forward = conv._conv_forward
+    conv._conv_forward = lambda x, *rest: layouts.append(x.is_contiguous()) or forward(x, *rest)
+    x = torch.randn(2, 3, 12, 12, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    y, expected = network(x), plain(x)
+    torch.testing.assert_close(y, expected)
+    assert y.stride() == expected.stride()
+    assert layouts == [not last]
+    for a, b in zip(
+        torch.autograd.grad(y.pow(3).sum(), network.parameters()),
+        torch.autograd.grad(expected.pow(3).sum(), plain.parameters()),
+    ):
+        torch.testing.assert_close(a, b)
