@@ -17,6 +17,7 @@ import torch
 from fastgan.data import ImageData
 from fastgan.systems import create
 from fastgan.training import Trainer
+from fastgan.training.distributed import leave
 from fastgan.training.run import Run
 
 
@@ -59,6 +60,9 @@ def main():
         trainer._advance = dies
     trainer.fit(int(steps))
     copy.deepcopy(trainer.system)  # also where its layers hold a process group
+    if trainer.ranks.count > 1:
+        trainer.ranks.gather(None)
+        leave(0)
 
 
 if __name__ == "__main__":
