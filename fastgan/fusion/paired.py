@@ -37,7 +37,7 @@ def paired(discriminator: nn.Module, real: Tensor, fake: Tensor, *, one_pass: bo
         What the two calls return.
     """
     wanted = _pays(real) if one_pass is None else one_pass
-    if not wanted or _reason(discriminator, real, fake):
+    if not wanted or paired_reason(discriminator, real, fake):
         return discriminator(real), discriminator(fake)
     with in_parts(2):
         both = discriminator(torch.cat([real, fake]))
@@ -52,11 +52,6 @@ def _pays(real: Tensor) -> bool:
     return device != "cpu" or narrow or real.numel() <= LARGEST
 
 
-def paired_reason(discriminator: nn.Module, real: Tensor, fake: Tensor) -> str:
-    """Why `paired` makes two passes over such images, or "" where it can make one."""
-    return _reason(discriminator, real, fake)
-
-
 def found(discriminator: nn.Module) -> str:
     """Why the last new kind of images took two passes, "" where they took one or there were none."""
     return next(reversed(_reasons.get(discriminator, {"": ""}).values()), "")
@@ -65,7 +60,8 @@ def found(discriminator: nn.Module) -> str:
 _reasons: weakref.WeakKeyDictionary[nn.Module, dict[Any, str]] = weakref.WeakKeyDictionary()
 
 
-def _reason(discriminator: nn.Module, real: Tensor, fake: Tensor) -> str:
+def paired_reason(discriminator: nn.Module, real: Tensor, fake: Tensor) -> str:
+    """Why `paired` makes two passes over such images, or "" where it can make one."""
     autocast = torch.is_autocast_enabled(real.device.type)  # which gives fake images its dtype, and layers theirs
     if real.shape != fake.shape or real.device != fake.device or (real.dtype != fake.dtype and not autocast):
         return "real and fake images differ in shape, dtype or device"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fastgan import backend as _backend
+from fastgan.ops.checks import check_parameter
 from fastgan.reference import bias_act as reference
 from fastgan.reference.activation import ACTIVATIONS
 
@@ -247,11 +248,11 @@ def _check(x: Any, bias: Any, act: Any, slope: Any, gain: Any, clamp: Any, inpla
     if not isinstance(act, str) or act not in _NUMBER:
         raise ValueError(f"bias_act: unknown activation {act!r}; accepted: {', '.join(_NUMBER)}")
     if bias is not None:
-        _check_parameter("bias", bias, x, channels)
+        check_parameter("bias_act", "bias", bias, x, channels)
     if act == "prelu":
         if not isinstance(slope, Tensor):
             raise TypeError(f"bias_act: prelu takes its weight tensor as slope, (1,) or ({channels},), got {slope!r}")
-        _check_parameter("slope", slope, x, 1, channels)
+        check_parameter("bias_act", "slope", slope, x, 1, channels)
         if bias is not None and bias.dtype != slope.dtype:
             raise TypeError(f"bias_act: bias is {bias.dtype} and slope {slope.dtype}; they must share one dtype")
     elif not isinstance(slope, (float, int)):
@@ -262,18 +263,3 @@ def _check(x: Any, bias: Any, act: Any, slope: Any, gain: Any, clamp: Any, inpla
         raise ValueError(f"bias_act: clamp must be a number > 0 or None, got {clamp!r}")
     if not isinstance(inplace, bool):
         raise TypeError(f"bias_act: inplace must be a bool, got {type(inplace).__name__}")
-
-
-def _check_parameter(name: str, t: Any, x: Tensor, *lengths: int) -> None:
-    if not isinstance(t, Tensor):
-        raise TypeError(f"bias_act: {name} must be a tensor or None, got {type(t).__name__}")
-    if t.dim() != 1 or all(t.shape[0] != length for length in lengths):  # torch.compile may know them as symbols
-        accepted = " or ".join(f"({length},)" for length in lengths)
-        raise ValueError(
-            f"bias_act: {name} has shape {tuple(t.shape)}, x has {x.shape[1]} channels; accepted: {accepted}"
-        )
-    if t.dtype != x.dtype and (t.dtype != torch.float32 or x.dtype == torch.float64):
-        accepted = "float64" if x.dtype == torch.float64 else "float32 or the dtype of x"
-        raise TypeError(f"bias_act: {name} is {t.dtype} and x is {x.dtype}; accepted: {accepted}")
-    if t.device != x.device:
-        raise ValueError(f"bias_act: {name} is on {t.device} and x on {x.device}; move them to one device")

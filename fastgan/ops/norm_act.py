@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fastgan import backend as _backend
+from fastgan.ops.checks import check_parameter
 from fastgan.reference import norm_act as reference
 from fastgan.reference.activation import ACTIVATIONS
 
@@ -338,14 +339,14 @@ def _check(
         raise ValueError(f"norm_act: unknown activation {act!r}; accepted: {', '.join(_NUMBER)}")
     for name, t in (("weight", weight), ("bias", bias), ("running_mean", running_mean), ("running_var", running_var)):
         if t is not None:
-            _check_parameter(name, t, x, (channels,))
+            check_parameter("norm_act", name, t, x, channels)
     if len(dtypes := {t.dtype for t in (weight, bias, running_mean, running_var) if t is not None}) > 1:
         names = " and ".join(sorted(str(d) for d in dtypes))
         raise TypeError(f"norm_act: weight, bias and running statistics are {names}; they must share one dtype")
     if act == "prelu":
         if not isinstance(slope, Tensor):
             raise TypeError(f"norm_act: prelu takes its weight tensor as slope, (1,) or ({channels},), got {slope!r}")
-        _check_parameter("slope", slope, x, (1,), (channels,))
+        check_parameter("norm_act", "slope", slope, x, 1, channels)
     elif not isinstance(slope, (float, int)):
         raise TypeError(f"norm_act: {act} takes a number as slope, got {type(slope).__name__}")
     if not isinstance(eps, (float, int)) or not eps >= 0:
@@ -372,18 +373,3 @@ def _check(
             + (f" in {splits} splits" if splits > 1 else "")
             + "; a variance needs at least two. Use a larger batch, or eval()."
         )
-
-
-def _check_parameter(name: str, t: Any, x: Tensor, *shapes: tuple[int, ...]) -> None:
-    if not isinstance(t, Tensor):
-        raise TypeError(f"norm_act: {name} must be a tensor or None, got {type(t).__name__}")
-    if t.shape not in shapes:
-        accepted = " or ".join(map(str, shapes))
-        raise ValueError(
-            f"norm_act: {name} has shape {tuple(t.shape)}, x has {x.shape[1]} channels; accepted: {accepted}"
-        )
-    if t.dtype != x.dtype and (t.dtype != torch.float32 or x.dtype == torch.float64):
-        accepted = "float64" if x.dtype == torch.float64 else "float32 or the dtype of x"
-        raise TypeError(f"norm_act: {name} is {t.dtype} and x is {x.dtype}; accepted: {accepted}")
-    if t.device != x.device:
-        raise ValueError(f"norm_act: {name} is on {t.device} and x on {x.device}; move them to one device")

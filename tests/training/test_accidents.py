@@ -14,25 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 from rank_run import pictures as noise
+from states import same, state
 
 from fastgan.training import Trainer, checkpoint, config, run
 from fastgan.training.health import not_finite
 
 SCRIPT = Path(__file__).with_name("rank_run.py")
-
-
-def state(out):
-    return checkpoint.load(out / "checkpoint.pt")
-
-
-def same(a, b):
-    if isinstance(a, torch.Tensor):
-        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(value, b[key]) for key, value in a.items())
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from states import same, state
 from torch.utils import _pytree as pytree
 
 from fastgan.data import ImageData
-from fastgan.training import Trainer, checkpoint
+from fastgan.training import Trainer
 
 SCRIPT = Path(__file__).with_name("rank_run.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -28,17 +29,6 @@ def run(*arguments, **options):
     done = launch(*arguments, **options)
     assert done.returncode == 0, done.stderr
     return done
-
-
-def state(out):
-    return checkpoint.load(out / "checkpoint.pt")
-
-
-def same(a, b):
-    (a, structure), (b, expected) = pytree.tree_flatten(a), pytree.tree_flatten(b)
-    return structure == expected and all(
-        torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y for x, y in zip(a, b)
-    )
 
 
 def distance(a, b):

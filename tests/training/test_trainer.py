@@ -7,9 +7,10 @@ import signal
 
 import pytest
 import torch
+from states import same, state
 
 from fastgan.data import ImageData
-from fastgan.training import Trainer, checkpoint, config, load
+from fastgan.training import Trainer, config, load
 
 EVERY = {"sample_every": 4, "checkpoint_every": 3, "log_every": 2, "samples": 4, "batch_size": 8}
 
@@ -20,21 +21,6 @@ def start(tiny, pictures, tmp_path):
         return Trainer(tiny(**(config or {})), data, out=tmp_path / out, device="cpu", **{**EVERY, **settings})
 
     return make
-
-
-def same(a, b):
-    """Equal bit for bit, whatever is nested in what."""
-    if isinstance(a, torch.Tensor):
-        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(value, b[key]) for key, value in a.items())
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
-
-
-def state(out):
-    return checkpoint.load(out / "checkpoint.pt")
 
 
 def metrics(out):
