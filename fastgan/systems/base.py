@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-Loss = Callable[[Any], tuple[Tensor, dict[str, Tensor]]]
+Part = tuple[Tensor, dict[str, Tensor]]  # a scalar to minimise, and detached scalars to log
+Loss = Callable[[Any], Part | Iterator[Part]]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,11 @@ class Stream:
 
 @dataclass(frozen=True)
 class Phase:
-    """One optimizer's part of a step."""
+    """One optimizer's part of a step.
+
+    `loss` may be a generator function instead: the loss is the sum of the parts that it yields. Each is propagated
+    backward, and its graph freed, before the next one is asked for. Logged values of one name are summed.
+    """
 
     name: str  # prefix of its logged values
     networks: tuple[nn.Module, ...]  # trained here; every other parameter of the system is frozen meanwhile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastgan import backend
-from fastgan.systems.base import System
+from fastgan.systems.base import Part, Phase, System
 from fastgan.training import process
 from fastgan.training.distributed import Ranks
 from fastgan.training.health import Check
@@ -62,13 +63,7 @@ class Step:
                 parameter.requires_grad_(False)
             try:
                 phase.optimizer.zero_grad(set_to_none=True)
-                # A context for each phase: autocast keeps cast weights until it ends, and would serve the next phase
-                # weights from before this phase's update.
-                with self._autocast():
-                    loss, logged = phase.loss(state)
-                if check:
-                    check.forward(phase.name, loss, logged)
-                loss.backward()
+                loss, logged = self._backward(phase, state, check)
                 self.ranks.average_([parameter.grad for parameter in trained if parameter.grad is not None])
                 if check:
                     check.backward(phase.name, trained)
@@ -78,9 +73,36 @@ class Step:
             finally:
                 for parameter in frozen:
                     parameter.requires_grad_(True)
-            values[f"{phase.name}/loss"] = loss.detach()
+            values[f"{phase.name}/loss"] = loss
             values.update((f"{phase.name}/{name}", value) for name, value in logged.items())
         return values
+
+    def _backward(self, phase: Phase, state: Any, check: Check | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The phase's loss and logged values, detached, with the gradients left in `.grad`."""
+        total: Tensor | None = None
+        sums: dict[str, Tensor] = {}
+        parts: Iterator[Part] | None = None
+        while True:
+            # A context for each phase and part: autocast keeps cast weights until it ends, and would serve the next
+            # phase weights from before this phase's update.
+            with self._autocast():
+                if parts is None:
+                    made = phase.loss(state)
+                    parts = iter([made]) if isinstance(made, tuple) else made
+                part = next(parts, None)
+            if part is None:
+                break
+            loss, logged = part
+            if check:
+                check.forward(phase.name, loss, logged)
+            loss.backward()
+            total = loss.detach() if total is None else total + loss.detach()
+            for name, value in logged.items():
+                sums[name] = sums[name] + value if name in sums else value
+            del part, loss  # their graph, before the next part builds its own
+        if total is None:
+            raise ValueError(f"the loss of phase {phase.name!r} gave no part")
+        return total, sums
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(

@@ -195,3 +195,52 @@ def test_logged_values(tiny):
     assert not any(value.requires_grad for value in values.values())
     assert all(value.shape == () for value in values.values())
     assert 0 < values["discriminator/real"] < 1
+
+
+class Parts(Twice):
+    """One phase whose loss comes in two parts, or at once."""
+
+    def __init__(self, parts):
+        super().__init__()
+        self.parts = parts
+        self.graphs = []  # of each part, asked for after its backward pass
+
+    def phases(self):
+        def part(batch, factor):
+            loss = (factor * self.layer(batch)).square().sum()
+            return loss, {"value": loss.detach(), f"only {factor}": loss.detach()}
+
+        def in_parts(batch):
+            for factor in (1.0, 3.0):
+                loss, logged = part(batch, factor)
+                yield loss, logged
+                self.graphs.append(loss)
+
+        def at_once(batch):
+            (one, logged), (three, more) = part(batch, 1.0), part(batch, 3.0)
+            return one + three, {**logged, **more, "value": one.detach() + three.detach()}
+
+        loss = {2: in_parts, 1: at_once, 0: lambda batch: iter(())}[self.parts]
+        return [Phase("p", (self.layer,), loss, torch.optim.SGD(self.parameters(), lr=0.125))]
+
+
+class TestLossInParts:
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    def test_is_the_sum_of_its_parts(self, precision):
+        whole, parts = (Step(Parts(count), precision=precision, channels_last=False) for count in (1, 2))
+        for value in (1.0, 2.0):
+            expected, got = whole(torch.full((2, 1), value)), parts(torch.full((2, 1), value))
+            assert got == expected
+            assert not any(value.requires_grad for value in got.values())
+            assert torch.equal(parts.system.layer.weight, whole.system.layer.weight)
+
+    def test_each_part_is_propagated_before_the_next_is_made(self):
+        system = Parts(2)
+        Step(system, precision="float32", channels_last=False)(torch.ones(2, 1))
+        for loss in system.graphs:
+            with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+                loss.backward()
+
+    def test_no_part(self):
+        with pytest.raises(ValueError, match="the loss of phase 'p' gave no part"):
+            Step(Parts(0), precision="float32", channels_last=False)(torch.ones(2, 1))
