@@ -31,6 +31,7 @@ class Stream:
 class Phase:
     """One optimizer's part of a step.
 
+    Phases of one name are updates of one optimizer: their logged values are averaged.
     `loss` may be a generator function instead: the loss is the sum of the parts that it yields. Each is propagated
     backward, and its graph freed, before the next one is asked for. Logged values of one name are summed.
     """
@@ -39,6 +40,8 @@ class Phase:
     networks: tuple[nn.Module, ...]  # trained here; every other parameter of the system is frozen meanwhile
     loss: Loss  # of what prepare() returned: the scalar to minimise, and detached scalars to log
     optimizer: torch.optim.Optimizer
+    clip: float = 0.0  # the most that the norm of all its gradients together may be; 0: anything
+    rate: Callable[[int], float] | None = None  # the share of its learning rate, by the number of the step, from 0
 
 
 class System(nn.Module, ABC):
@@ -50,6 +53,8 @@ class System(nn.Module, ABC):
     name: ClassVar[str]
     Config: ClassVar[type]
     averaged: ClassVar[tuple[str, ...]] = ("generator",)  # submodules that samples come from
+    classes: int = 0  # how many a sample may be asked to be of; 0: it is not conditional
+    batches: int = 1  # how many batches, put together, one step takes
     stream: Stream | None = None  # where latents come from while a trainer is at work; else the global generator
 
     def __init__(self, config: Any) -> None:
@@ -72,6 +77,10 @@ class System(nn.Module, ABC):
     def prepare(self, batch: Any) -> Any:
         """What the phases of one step share. `batch.images`: (N, C, H, W) in [-1, 1]; `batch.labels`: (N,) or None."""
         return batch
+
+    def begin(self, batches: Iterator[Any]) -> None:
+        """Called once, before the first step of a new run, with one pass over the data in their own order, for a system
+        that learns something from them beforehand. What it keeps must be a buffer."""
 
     @abstractmethod
     def phases(self) -> list[Phase]:
@@ -96,7 +105,7 @@ class System(nn.Module, ABC):
     ) -> Tensor:
         """`count` images, (count, C, H, W) in [-1, 1], by the networks in eval mode: no state changes.
 
-        `latent`: drawn from `generator` where it is not given.
+        `latent`: drawn from `generator` where it is not given. `labels`: of a conditional system every class in turn.
         """
         if count < 1:
             raise ValueError(f"count must be at least 1, not {count}")
@@ -104,6 +113,8 @@ class System(nn.Module, ABC):
             latent = self.latent(count, generator)
         elif len(latent) != count:
             raise ValueError(f"count is {count} but latent has {len(latent)} rows (shape {tuple(latent.shape)})")
+        if self.classes and labels is None:
+            labels = torch.arange(count, device=self.device) % self.classes
         with evaluating(self):
             return self.generate(latent, labels)
 

@@ -1,0 +1,194 @@
+"""A generator against a discriminator: what all such systems share, and the remedies of the literature as options.
+
+A subclass gives its configuration the paper's defaults, builds `generator` and `discriminator` in `__init__`, and
+overrides what its paper does otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fastgan.fusion.paired import paired
+from fastgan.losses import Adversarial, Lazy, NonSaturating, r1
+from fastgan.nn import DifferentiableAugment
+from fastgan.systems.base import Phase, System, adam, normal
+
+DECAYS = ("none", "linear", "cosine", "halve")
+
+
+@dataclass(frozen=True)
+class AdversarialConfig:
+    """Options of every system of two players. The remedies, from `discriminator_width` on, are off by default."""
+
+    resolution: int = 64  # pixels a side
+    channels: int = 3  # of an image
+    latent: int = 100  # size of z
+    width: int = 64  # of the networks
+    learning_rate: float = 2e-4  # of both networks
+    betas: tuple[float, float] = (0.5, 0.999)  # of Adam, both networks
+    discriminator_steps: int = 1  # updates of the discriminator, each on images of its own, before one of the generator
+    discriminator_width: int | None = None  # none: width
+    discriminator_learning_rate: float | None = None  # none: learning_rate (two time-scales: Heusel et al. 2017)
+    dropout: float = 0.0  # the share of its features that the discriminator forgets after each block
+    label_smoothing: float = 0.0  # a real image's target is 1 less this (Salimans et al. 2016)
+    label_noise: float = 0.0  # targets are moved by up to this
+    label_flips: float = 0.0  # the share of targets that are exchanged
+    augment: str = ""  # what the discriminator sees changed: color, translation, cutout (Zhao et al. 2020)
+    r1: float = 0.0  # gamma of the gradient penalty on real images (Mescheder et al. 2018)
+    r1_every: int = 16  # steps between two of them, each as many times as strong (Karras et al. 2020)
+    clip_gradients: float = 0.0  # the most that the norm of a network's gradient may be; 0: anything
+    decay: str = "none"  # of the learning rates, from step decay_from on: linear or cosine to 0, or halve
+    decay_from: int = 0  # steps
+    decay_steps: int = 0  # steps from there until 0, or from one halving to the next
+
+    def __post_init__(self) -> None:
+        for name in ("resolution", "channels", "latent", "width", "discriminator_steps", "r1_every"):
+            at_least(1, self, name)
+        if self.discriminator_width is not None:
+            at_least(1, self, "discriminator_width")
+        for name in ("learning_rate", "discriminator_learning_rate"):
+            rate = getattr(self, name)
+            if rate is not None and not 0 < rate < math.inf:
+                raise ValueError(f"{name} must be a positive number, not {rate}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must lie in [0, 1), not {self.betas}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), not {self.dropout}")
+        for name in ("r1", "clip_gradients", "decay_from", "decay_steps"):
+            at_least(0, self, name)
+        if self.decay not in DECAYS:
+            raise ValueError(f"decay must be one of {', '.join(DECAYS)}, not {self.decay!r}")
+        if (self.decay != "none") is not (self.decay_steps > 0):
+            raise ValueError(
+                f"decay {self.decay!r} and decay_steps {self.decay_steps} do not belong together: a decay takes a "
+                "number of steps, and no decay takes none"
+            )
+        DifferentiableAugment(self.augment)  # says what is wrong with it
+
+
+class State(NamedTuple):
+    """What the phases of a step share."""
+
+    real: Tensor  # (discriminator_steps * N, C, H, W)
+    fake: Tensor  # (N, C, H, W), with the generator's graph
+    labels: Tensor | None  # (discriminator_steps * N,) of the real images
+    fake_labels: Tensor | None  # (N,)
+
+
+class AdversarialSystem(System):
+    """One step: the discriminator's updates, each on real images of its own, then one of the generator."""
+
+    Loss: ClassVar[type[Adversarial]] = NonSaturating
+    generator: nn.Module
+    discriminator: nn.Module
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.batches = config.discriminator_steps
+        labels = {name: getattr(config, name) for name in ("label_smoothing", "label_noise", "label_flips")}
+        self.loss = self.Loss(**labels)
+        self.augment = DifferentiableAugment(config.augment)
+        self.r1 = Lazy(partial(r1, gamma=config.r1), every=config.r1_every) if config.r1 else None
+
+    def phases(self) -> list[Phase]:
+        config = self.config
+        rate = config.discriminator_learning_rate or config.learning_rate
+        optimizers = self.optimizer(self.discriminator, rate), self.optimizer(self.generator, config.learning_rate)
+        settings = {"clip": config.clip_gradients, "rate": partial(rate_at, config)}
+        return [
+            *(
+                Phase("discriminator", (self.discriminator,), partial(self.discriminator_loss, part=part),
+                      optimizers[0], **settings)
+                for part in range(config.discriminator_steps)
+            ),
+            Phase("generator", (self.generator,), self.generator_loss, optimizers[1], **settings),
+        ]  # fmt: skip
+
+    def optimizer(self, network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+        return adam(network, learning_rate, self.config.betas)
+
+    def prepare(self, batch: Any) -> State:
+        count = len(batch.images) // self.config.discriminator_steps
+        labels = self.fake_labels(count)
+        return State(batch.images, self.generate(self.latent(count), labels), batch.labels, labels)
+
+    def fake_labels(self, count: int) -> Tensor | None:
+        """The classes that the generator is asked for, (count,); None where it knows none."""
+        return None
+
+    def part(self, state: State, part: int) -> tuple[Tensor, Tensor]:
+        """The real and the generated images, (N, C, H, W) each, of the discriminator's update number `part`."""
+        count = len(state.fake)
+        real = state.real[part * count : (part + 1) * count]
+        if part == 0:
+            return real, state.fake.detach()
+        with torch.no_grad():
+            return real, self.generate(self.latent(count), self.fake_labels(count))
+
+    def discriminator_loss(self, state: State, part: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
+        real, fake = self.part(state, part)
+        real_logits, fake_logits = paired(self.discriminator, self.augment(real), self.augment(fake))
+        loss, logged = self.loss.discriminator_logged(real_logits.flatten(), fake_logits.flatten())
+        return self.regularised(loss, real), logged
+
+    def regularised(self, loss: Tensor, real: Tensor) -> Tensor:
+        """The discriminator's loss with the penalty that was asked for."""
+        return loss + self.r1(self.logits, real) if self.r1 else loss
+
+    def generator_loss(self, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+        # A fresh pass: the discriminator has moved since its own phase.
+        fake = self.logits(state.fake)
+        return self.loss.generator_logged(fake)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N,)"""
+        return self.discriminator(self.augment(images)).flatten()
+
+    def latent(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        return normal((count, self.config.latent), self, generator)
+
+    def generate(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
+        if labels is not None:
+            raise ValueError(f"{self.name} is not conditional: labels must be None")
+        if latent.dim() != 2 or latent.shape[1] != self.config.latent:
+            raise ValueError(f"latent must have shape (N, {self.config.latent}), not {tuple(latent.shape)}")
+        return self.generator(latent)
+
+
+def with_dropout(blocks: nn.Sequential, share: float) -> nn.Sequential:
+    """The same blocks with dropout after each but the last."""
+    if not share:
+        return blocks
+    return nn.Sequential(*[layer for block in blocks for layer in (block, nn.Dropout(share))][:-1])
+
+
+def rate_at(config: AdversarialConfig, step: int) -> float:
+    """The share of its learning rate that a network has in step number `step`, counted from 0."""
+    steps = max(0, step - config.decay_from)
+    if config.decay == "linear":
+        return max(0.0, 1 - steps / config.decay_steps)
+    if config.decay == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, steps / config.decay_steps)))
+    return 0.5 ** (steps // config.decay_steps) if config.decay == "halve" else 1.0
+
+
+def at_least(least: float, config: Any, name: str) -> None:
+    if not least <= getattr(config, name) < math.inf:
+        raise ValueError(f"{name} must be at least {least}, not {getattr(config, name)}")
+
+
+def power_of_two(config: Any, least: int = 16, most: int = 256) -> None:
+    """ValueError where `resolution` is not one, with the two nearest."""
+    sizes = [2**level for level in range(least.bit_length() - 1, most.bit_length())]
+    if config.resolution not in sizes:
+        near = sorted(sizes, key=lambda size: abs(size - config.resolution))[:2]
+        raise ValueError(
+            f"resolution must be a power of two from {least} to {most}, not {config.resolution}; "
+            f"the nearest are {min(near)} and {max(near)}"
+        )

@@ -1,0 +1,65 @@
+"""The first GAN: Goodfellow et al., "Generative Adversarial Nets", 2014."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+from torch import nn
+
+from fastgan.losses import Minimax, NonSaturating
+from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, with_dropout
+
+LOSSES = {"non_saturating": NonSaturating, "minimax": Minimax}
+
+
+@dataclass(frozen=True)
+class GANConfig(AdversarialConfig):
+    """Layers and Adam as in today's tutorials. (The paper trains maxout discriminators by stochastic gradient descent
+    with momentum.)"""
+
+    resolution: int = 32  # pixels a side; 1 for points of `channels` numbers
+    channels: int = 1
+    width: int = 128  # of the generator's first layer; it doubles in each of the four
+    loss: str = "non_saturating"  # or minimax, the paper's equation 1, whose gradient vanishes where D wins
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {self.loss!r}")
+
+
+class GAN(AdversarialSystem):
+    """Two multilayer perceptrons; minimax or non-saturating loss (Goodfellow 2014)."""
+
+    name: ClassVar[str] = "gan"
+    Config: ClassVar[type] = GANConfig
+
+    def __init__(self, config: GANConfig) -> None:
+        self.Loss = LOSSES[config.loss]  # type: ignore[misc]
+        super().__init__(config)
+        self.generator = generator(config)
+        self.discriminator = discriminator(config)
+
+
+def generator(config: GANConfig) -> nn.Sequential:
+    """(N, latent) -> (N, channels, resolution, resolution), in [-1, 1]"""
+    shape = (config.channels, config.resolution, config.resolution)
+    widths = [config.width << level for level in range(4)]
+    layers: list[nn.Module] = [nn.Linear(config.latent, widths[0]), nn.LeakyReLU(0.2, True)]
+    for narrow, wide in pairwise(widths):
+        layers += [nn.Linear(narrow, wide), nn.BatchNorm1d(wide), nn.LeakyReLU(0.2, True)]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], math.prod(shape)), nn.Tanh(), nn.Unflatten(1, shape))
+
+
+def discriminator(config: GANConfig) -> nn.Sequential:
+    """(N, channels, resolution, resolution) -> (N, 1) logits"""
+    width = 4 * (config.discriminator_width or config.width)
+    blocks = [
+        nn.Sequential(nn.Flatten(), nn.Linear(config.channels * config.resolution**2, width), nn.LeakyReLU(0.2, True)),
+        nn.Sequential(nn.Linear(width, width // 2), nn.LeakyReLU(0.2, True)),
+        nn.Linear(width // 2, 1),
+    ]
+    return with_dropout(nn.Sequential(*blocks), config.dropout)
