@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -140,13 +141,39 @@ def adam(network: nn.Module, learning_rate: float, betas: tuple[float, float]) -
 
 def normal(shape: tuple[int, ...], system: System, generator: torch.Generator | None) -> Tensor:
     """N(0, 1) on the system's device; drawn where the generator lives. Without one, from the system's stream."""
+    return _rows(torch.randn, shape, system, generator, system.dtype)
+
+
+def uniform(shape: tuple[int, ...], system: System, generator: torch.Generator | None, low: float = -1.0) -> Tensor:
+    """U(low, 1), drawn as by `normal`."""
+    return _rows(torch.rand, shape, system, generator, system.dtype) * (1 - low) + low
+
+
+def choices(count: int, among: int, system: System, generator: torch.Generator | None = None) -> Tensor:
+    """(count,) whole numbers from 0 to among - 1, int64, drawn as by `normal`."""
+    return _rows(partial(torch.randint, among), (count,), system, generator, torch.int64)
+
+
+def _rows(
+    draw: Callable[..., Tensor],
+    shape: tuple[int, ...],
+    system: System,
+    generator: torch.Generator | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    rank, ranks = 0, 1
     if generator is None and (stream := system.stream) is not None:
-        rows, *rest = shape
-        everyone = _normal((rows * stream.ranks, *rest), system, stream.generator)
-        return everyone[stream.rank * rows : (stream.rank + 1) * rows]
-    return _normal(shape, system, generator)
-
-
-def _normal(shape: tuple[int, ...], system: System, generator: torch.Generator | None) -> Tensor:
+        generator, rank, ranks = stream.generator, stream.rank, stream.ranks
+    rows, *rest = shape
     device = system.device if generator is None else generator.device
-    return torch.randn(shape, generator=generator, device=device, dtype=system.dtype).to(system.device)
+    everyone = draw((rows * ranks, *rest), generator=generator, device=device, dtype=dtype).to(system.device)
+    return everyone[rank * rows : (rank + 1) * rows]
+
+
+def mean_of_processes(values: Tensor) -> Tensor:
+    """The mean over the processes of a distributed run, alike in all of them; elsewhere the values themselves."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        values = values.clone()
+        torch.distributed.all_reduce(values)
+        values /= torch.distributed.get_world_size()
+    return values

@@ -32,6 +32,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {' or '.join(matches)}?)" if matches else ""
 
 
+def refuse(config: Any, reason: str, *options: str) -> None:
+    """ValueError where one of these options, which the system inherits but has no use for, was given."""
+    for field in dataclasses.fields(config):
+        if field.name in options and getattr(config, field.name) != field.default:
+            raise ValueError(f"{field.name} has no part here: {reason}. Leave it at {field.default!r}")
+
+
 def _convert(value: Any, hint: Any, what: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple and isinstance(value, tuple | list) and len(value) == len(arguments):
