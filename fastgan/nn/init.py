@@ -45,6 +45,11 @@ def uniform(network: N, bound: float = 0.05) -> N:
     return _initialise(network, lambda w: nn.init.uniform_(w, -bound, bound))
 
 
+def normal(network: N, deviation: float = 0.05) -> N:
+    """Weights N(0, deviation): Salimans et al. 2016."""
+    return _initialise(network, lambda w: nn.init.normal_(w, 0.0, deviation))
+
+
 @torch.no_grad()
 def _initialise(network: N, draw: Callable[[Tensor], object], norm: Callable[[Tensor], object] = nn.init.ones_) -> N:
     if not isinstance(network, nn.Module):
