@@ -1,6 +1,7 @@
 """Modules over the fused ops."""
 
 from fastgan.nn import init
+from fastgan.nn.augment import DifferentiableAugment
 from fastgan.nn.bias_act import BiasAct
 from fastgan.nn.conv_norm_act import ConvNormAct2d, ConvTransposeNormAct2d
 from fastgan.nn.conv_pool import ConvPool2d
@@ -12,6 +13,7 @@ __all__ = [
     "ConvNormAct2d",
     "ConvPool2d",
     "ConvTransposeNormAct2d",
+    "DifferentiableAugment",
     "NormAct1d",
     "NormAct2d",
     "NormAct3d",

@@ -7,6 +7,7 @@ overrides what its paper does otherwise.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
@@ -17,8 +18,9 @@ from torch import Tensor, nn
 from fastgan.fusion.paired import paired
 from fastgan.losses import Adversarial, Lazy, NonSaturating, r1
 from fastgan.nn import DifferentiableAugment
-from fastgan.systems.base import Phase, System, adam, normal
+from fastgan.systems.base import Part, Phase, System, adam, normal
 
+LABELS = ("label_smoothing", "label_noise", "label_flips")
 DECAYS = ("none", "linear", "cosine", "halve")
 
 
@@ -33,6 +35,7 @@ class AdversarialConfig:
     learning_rate: float = 2e-4  # of both networks
     betas: tuple[float, float] = (0.5, 0.999)  # of Adam, both networks
     discriminator_steps: int = 1  # updates of the discriminator, each on images of its own, before one of the generator
+    generator_batches: int = 1  # as many images as for one of those updates, in the generator's
     discriminator_width: int | None = None  # none: width
     discriminator_learning_rate: float | None = None  # none: learning_rate (two time-scales: Heusel et al. 2017)
     dropout: float = 0.0  # the share of its features that the discriminator forgets after each block
@@ -48,7 +51,15 @@ class AdversarialConfig:
     decay_steps: int = 0  # steps from there until 0, or from one halving to the next
 
     def __post_init__(self) -> None:
-        for name in ("resolution", "channels", "latent", "width", "discriminator_steps", "r1_every"):
+        for name in (
+            "resolution",
+            "channels",
+            "latent",
+            "width",
+            "discriminator_steps",
+            "generator_batches",
+            "r1_every",
+        ):
             at_least(1, self, name)
         if self.discriminator_width is not None:
             at_least(1, self, "discriminator_width")
@@ -73,26 +84,29 @@ class AdversarialConfig:
 
 
 class State(NamedTuple):
-    """What the phases of a step share."""
+    """What the phases of a step share, of N images a batch."""
 
     real: Tensor  # (discriminator_steps * N, C, H, W)
-    fake: Tensor  # (N, C, H, W), with the generator's graph
+    fake: Tensor  # (generator_batches * N, C, H, W), with the generator's graph
     labels: Tensor | None  # (discriminator_steps * N,) of the real images
-    fake_labels: Tensor | None  # (N,)
+    fake_labels: Tensor | None  # (generator_batches * N,)
 
 
 class AdversarialSystem(System):
-    """One step: the discriminator's updates, each on real images of its own, then one of the generator."""
+    """One step: the discriminator's updates, each on real images of its own, then one of the generator.
+
+    The generator is updated by the images that the first of them saw: one pass less.
+    """
 
     Loss: ClassVar[type[Adversarial]] = NonSaturating
     generator: nn.Module
     discriminator: nn.Module
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, Loss: type[Adversarial] | None = None) -> None:
         super().__init__(config)
         self.batches = config.discriminator_steps
-        labels = {name: getattr(config, name) for name in ("label_smoothing", "label_noise", "label_flips")}
-        self.loss = self.Loss(**labels)
+        labels = {name: getattr(config, name) for name in LABELS}
+        self.loss: Any = (Loss or self.Loss)(**{name: value for name, value in labels.items() if value})
         self.augment = DifferentiableAugment(config.augment)
         self.r1 = Lazy(partial(r1, gamma=config.r1), every=config.r1_every) if config.r1 else None
 
@@ -100,7 +114,10 @@ class AdversarialSystem(System):
         config = self.config
         rate = config.discriminator_learning_rate or config.learning_rate
         optimizers = self.optimizer(self.discriminator, rate), self.optimizer(self.generator, config.learning_rate)
-        settings = {"clip": config.clip_gradients, "rate": partial(rate_at, config)}
+        settings: dict[str, Any] = {
+            "clip": config.clip_gradients,
+            "rate": None if config.decay == "none" else partial(rate_at, config),
+        }
         return [
             *(
                 Phase("discriminator", (self.discriminator,), partial(self.discriminator_loss, part=part),
@@ -114,7 +131,13 @@ class AdversarialSystem(System):
         return adam(network, learning_rate, self.config.betas)
 
     def prepare(self, batch: Any) -> State:
-        count = len(batch.images) // self.config.discriminator_steps
+        count, left = divmod(len(batch.images), self.config.discriminator_steps)
+        if left or not count:
+            raise ValueError(
+                f"a step takes {self.config.discriminator_steps} batches of one size, put together, "
+                f"not {len(batch.images)} images"
+            )
+        count *= self.config.generator_batches
         labels = self.fake_labels(count)
         return State(batch.images, self.generate(self.latent(count), labels), batch.labels, labels)
 
@@ -124,27 +147,36 @@ class AdversarialSystem(System):
 
     def part(self, state: State, part: int) -> tuple[Tensor, Tensor]:
         """The real and the generated images, (N, C, H, W) each, of the discriminator's update number `part`."""
-        count = len(state.fake)
+        count = len(state.real) // self.config.discriminator_steps
         real = state.real[part * count : (part + 1) * count]
         if part == 0:
-            return real, state.fake.detach()
+            return real, state.fake[:count].detach()
         with torch.no_grad():
             return real, self.generate(self.latent(count), self.fake_labels(count))
 
-    def discriminator_loss(self, state: State, part: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
+    def discriminator_loss(self, state: State, part: int = 0) -> Iterator[Part]:
         real, fake = self.part(state, part)
+        yield from self.told_apart(real, fake)
+        yield from self.penalties(real, fake)
+
+    def told_apart(self, real: Tensor, fake: Tensor) -> Iterator[Part]:
+        """The loss of the discriminator on (N, C, H, W) each."""
         real_logits, fake_logits = paired(self.discriminator, self.augment(real), self.augment(fake))
-        loss, logged = self.loss.discriminator_logged(real_logits.flatten(), fake_logits.flatten())
-        return self.regularised(loss, real), logged
+        yield self.loss.discriminator_logged(real_logits.flatten(), fake_logits.flatten())
 
-    def regularised(self, loss: Tensor, real: Tensor) -> Tensor:
-        """The discriminator's loss with the penalty that was asked for."""
-        return loss + self.r1(self.logits, real) if self.r1 else loss
+    def penalties(self, real: Tensor, fake: Tensor) -> Iterator[Part]:
+        """What is added to the discriminator's loss. `r1` has no graph in the steps between."""
+        if self.r1 is not None and (penalty := self.r1(self.logits, real)).requires_grad:
+            yield penalty, {}
 
-    def generator_loss(self, state: State) -> tuple[Tensor, dict[str, Tensor]]:
+    def generator_loss(self, state: State) -> Part:
         # A fresh pass: the discriminator has moved since its own phase.
         fake = self.logits(state.fake)
-        return self.loss.generator_logged(fake)
+        if not self.loss.compares:
+            return self.loss.generator_logged(fake)
+        with torch.no_grad():
+            real = self.logits(state.real[: len(fake)])
+        return self.loss.generator_logged(fake, real)
 
     def logits(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N,)"""
@@ -154,11 +186,14 @@ class AdversarialSystem(System):
         return normal((count, self.config.latent), self, generator)
 
     def generate(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
+        self.check(latent, labels)
+        return self.generator(latent)
+
+    def check(self, latent: Tensor, labels: Tensor | None) -> None:
         if labels is not None:
             raise ValueError(f"{self.name} is not conditional: labels must be None")
         if latent.dim() != 2 or latent.shape[1] != self.config.latent:
             raise ValueError(f"latent must have shape (N, {self.config.latent}), not {tuple(latent.shape)}")
-        return self.generator(latent)
 
 
 def with_dropout(blocks: nn.Sequential, share: float) -> nn.Sequential:

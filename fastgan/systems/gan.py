@@ -9,10 +9,10 @@ from typing import ClassVar
 
 from torch import nn
 
-from fastgan.losses import Minimax, NonSaturating
-from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, with_dropout
+from fastgan.losses import Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein
+from fastgan.systems.adversarial import LABELS, AdversarialConfig, AdversarialSystem, with_dropout
 
-LOSSES = {"non_saturating": NonSaturating, "minimax": Minimax}
+LOSSES = {loss.kind: loss for loss in (NonSaturating, Minimax, LeastSquares, Hinge, Wasserstein, Relativistic)}
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,22 @@ class GANConfig(AdversarialConfig):
     resolution: int = 32  # pixels a side; 1 for points of `channels` numbers
     channels: int = 1
     width: int = 128  # of the generator's first layer; it doubles in each of the four
-    loss: str = "non_saturating"  # or minimax, the paper's equation 1, whose gradient vanishes where D wins
+    # non_saturating; minimax: the paper's equation 1, whose gradient vanishes where the discriminator wins;
+    # least_squares, hinge, relativistic; wasserstein, which needs a smooth critic: r1, or the systems wgan and wgan-gp.
+    loss: str = "non_saturating"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {self.loss!r}")
+        if LOSSES[self.loss].compares:
+            if given := [name for name in LABELS if getattr(self, name)]:
+                raise ValueError(f"the {self.loss} loss has no labels: {given[0]} must be 0")
+            if self.generator_batches > self.discriminator_steps:
+                raise ValueError(
+                    f"the {self.loss} loss compares each generated image with a real one: generator_batches must be "
+                    f"at most discriminator_steps, {self.discriminator_steps}, not {self.generator_batches}"
+                )
 
 
 class GAN(AdversarialSystem):
@@ -38,8 +48,7 @@ class GAN(AdversarialSystem):
     Config: ClassVar[type] = GANConfig
 
     def __init__(self, config: GANConfig) -> None:
-        self.Loss = LOSSES[config.loss]  # type: ignore[misc]
-        super().__init__(config)
+        super().__init__(config, LOSSES[config.loss])
         self.generator = generator(config)
         self.discriminator = discriminator(config)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from fastgan.losses import LeastSquares
 from fastgan.nn import init
 from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, with_dropout
+from fastgan.systems.base import uniform
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class LSGAN(AdversarialSystem):
         self.generator = generator(config)
         self.discriminator = discriminator(config)
         init.dcgan(self)
+
+    def latent(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        return uniform((count, self.config.latent), self, generator)
 
 
 def generator(config: LSGANConfig) -> nn.Sequential:

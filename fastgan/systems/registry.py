@@ -5,11 +5,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from fastgan.fusion import fuse
 from fastgan.systems.base import System
 from fastgan.systems.config import build, nearest
 
 _CLASSES = {
+    "gan": "fastgan.systems.gan:GAN",
     "dcgan": "fastgan.systems.dcgan:DCGAN",
+    "lsgan": "fastgan.systems.lsgan:LSGAN",
+    "wgan": "fastgan.systems.wgan:WGAN",
 }
 
 
@@ -27,10 +31,10 @@ def find(name: str) -> type[System]:
 
 
 def create(name: str, **config: Any) -> System:
-    """A new system with randomly initialised networks: `create("dcgan", resolution=32, channels=1)`.
+    """A new system with randomly initialised networks, fused: `create("dcgan", resolution=32, channels=1)`.
 
     Options that are not given keep the defaults of its paper. ValueError or TypeError for an unknown name, an unknown
     option (the nearest are suggested) or a bad value.
     """
     cls = find(name)
-    return cls(build(cls.Config, config, f"system {name}"))
+    return fuse(cls(build(cls.Config, config, f"system {name}")))

@@ -13,11 +13,11 @@ class TestCreate:
             assert create(name).name == name
 
     def test_unknown_name_suggests(self):
-        with pytest.raises(ValueError, match=r"no system 'dcgam' \(did you mean dcgan\?\)"):
+        with pytest.raises(ValueError, match=r"no system 'dcgam' \(did you mean dcgan or \w*gan"):
             create("dcgam")
 
     def test_unknown_option_suggests_and_lists(self):
-        with pytest.raises(ValueError, match=r"no option 'lerning_rate' \(did you mean learning_rate\?\).*resolution"):
+        with pytest.raises(ValueError, match=r"no option 'lerning_rate' \(did you mean learning_rate or .*resolution"):
             create("dcgan", lerning_rate=1e-3)
 
     @pytest.mark.parametrize(
