@@ -14,6 +14,8 @@ _CLASSES = {
     "dcgan": "fastgan.systems.dcgan:DCGAN",
     "lsgan": "fastgan.systems.lsgan:LSGAN",
     "wgan": "fastgan.systems.wgan:WGAN",
+    "wgan-gp": "fastgan.systems.wgan_gp:WGANGP",
+    "sngan": "fastgan.systems.sngan:SNGAN",
 }
 
 

@@ -1,0 +1,90 @@
+"""SNGAN: Miyato et al., "Spectral Normalization for Generative Adversarial Networks", 2018."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from fastgan.losses import Hinge
+from fastgan.nn import init
+from fastgan.systems import gan
+from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, with_dropout
+from fastgan.systems.residual import DownBlock, FirstBlock, generator
+from fastgan.systems.wgan_gp import RESOLUTIONS, one_of
+
+
+@dataclass(frozen=True)
+class SNGANConfig(AdversarialConfig):
+    """Defaults of the authors' code for CIFAR-10, and at 64x64 the networks of its successor (Miyato and Koyama 2018).
+
+    The generator's learning rate falls with the discriminator's, to 0 after 50,000 steps."""
+
+    resolution: int = 32  # pixels a side: 64, 32, or 1 for points of `channels` numbers
+    latent: int = 128
+    width: int = (
+        256  # channels of all maps at 32; at 64 from 4 times as many to a quarter; of the first layer for points
+    )
+    discriminator_width: int | None = 128  # none: width
+    betas: tuple[float, float] = (0.0, 0.9)
+    discriminator_steps: int = 5
+    generator_batches: int = 2
+    decay: str = "linear"
+    decay_steps: int = 50_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of(RESOLUTIONS, self.resolution)
+        for name in ("width", "discriminator_width"):
+            if self.resolution == 64 and (getattr(self, name) or 4) % 4:
+                raise ValueError(f"{name} must be a multiple of 4 at resolution 64, not {getattr(self, name)}")
+
+
+class SNGAN(AdversarialSystem):
+    """Residual networks; a discriminator whose layers have spectral norm 1; hinge loss (Miyato 2018)."""
+
+    name: ClassVar[str] = "sngan"
+    Config: ClassVar[type] = SNGANConfig
+    Loss = Hinge
+
+    def __init__(self, config: SNGANConfig) -> None:
+        super().__init__(config)
+        if config.resolution == 1:
+            self.generator, self.discriminator = gan.generator(config), gan.discriminator(config)
+        else:
+            self.generator = generator(config.latent, widths(config.resolution, config.width), config.channels)
+            self.discriminator = discriminator(config)
+        for module in self.discriminator.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                spectral_norm(module)
+
+
+def widths(resolution: int, width: int) -> list[int]:
+    """Channels of the generator's maps of 4x4, 8x8, ... pixels."""
+    return [4 * width, 2 * width, width, width // 2, width // 4] if resolution == 64 else [width] * 4
+
+
+def discriminator(config: SNGANConfig) -> nn.Sequential:
+    """(N, channels, resolution, resolution) -> (N, 1) logits, the weights not yet normalised"""
+    width = config.discriminator_width or config.width
+    blocks: list[nn.Module]
+    if config.resolution == 64:
+        sizes = [width // 2, width, 2 * width, 4 * width, 8 * width]
+        blocks = [FirstBlock(config.channels, sizes[0]), *(DownBlock(*both) for both in pairwise(sizes))]
+    else:
+        sizes = [width]
+        blocks = [FirstBlock(config.channels, width), DownBlock(width, width)]
+        blocks += [DownBlock(width, width, halve=False) for _ in range(2)]
+    blocks.append(nn.Sequential(ReLUSum(), init.xavier(nn.Linear(sizes[-1], 1))))
+    return with_dropout(nn.Sequential(*blocks), config.dropout)
+
+
+class ReLUSum(nn.Module):
+    """(N, C, H, W) -> (N, C)"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x).sum((2, 3))
