@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= runs/demo
+# Building for CUDA takes minutes, and nothing here runs it: `make cuda` compiles it, `make emulate` tests it.
+export FASTGAN_BUILD_CUDA ?= 0
 NATIVE := setup.py pyproject.toml CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
 
 .DEFAULT_GOAL := help

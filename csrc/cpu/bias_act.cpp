@@ -85,7 +85,7 @@ struct Arguments {
     STD_TORCH_CHECK(act >= 0 && act < kActivations && (Act(act) == Act::prelu) == slope.has_value(),
                     "fastgan: unknown activation, or a slope without prelu");
     STD_TORCH_CHECK(gain > 0 && gain < kNoClamp && clamp > 0, "fastgan: gain and clamp must be positive");
-    check_parameters(x, {&bias, &slope});
+    check_parameters(x, kCpu, {&bias, &slope});
     S* const bias_ = memory.data();
     S* const slope_ = bias_ + rows.columns();
     copy_values(bias, rows.channels, S(0), bias_);
@@ -113,7 +113,7 @@ struct Sums {
 
 // Writes `count` values, or where there is one, their sum.
 Tensor parameter_gradient(int32_t dtype, int64_t count, const double* sums, int64_t channels) {
-  Tensor grad = output({count}, dtype);
+  Tensor grad = output({count}, dtype, kCpu);
   with_elements(grad, [&](auto* out) {
     using R = std::remove_reference_t<decltype(*out)>;
     for (int64_t c = 0; c < count; ++c)
@@ -126,7 +126,7 @@ Tensor bias_act(const Tensor& x, const OptionalTensor& bias, const OptionalTenso
                 double gain, double clamp) {
   return with_compute_type(x, [&](auto s) {
     Arguments<decltype(s)> a(x, bias, slope, act, alpha, gain, clamp);
-    Tensor y = output_like(x);
+    Tensor y = output_like(x, kCpu);
     a.call.out = y.data_ptr();
     kernels(x).forward(a.call, parallel);
     return y;
@@ -144,15 +144,15 @@ void bias_act_(Tensor x, const OptionalTensor& bias, int64_t act, double alpha) 
 std::tuple<Tensor, Tensor, Tensor> bias_act_backward(const Tensor& grad_y, const Tensor& x, const OptionalTensor& bias,
                                                      const OptionalTensor& slope, int64_t act, double alpha,
                                                      double gain, double clamp) {
-  check_same_layout(grad_y, x);
+  check_same_layout(grad_y, x, kCpu);
   return with_compute_type(x, [&](auto s) {
     Arguments<decltype(s)> a(x, bias, slope, act, alpha, gain, clamp);
-    Tensor grad_x = output_like(x);
+    Tensor grad_x = output_like(x, kCpu);
     a.call.grad_y = grad_y.data_ptr();
     a.call.out = grad_x.data_ptr();
     const Sums sums(a.rows, a.call, kernels(x).backward, bias || slope);
     const auto gradient = [&](const OptionalTensor& p, const double* from) {
-      return p ? parameter_gradient(dtype_of(*p), p->numel(), from, a.rows.channels) : output({0}, false);
+      return p ? parameter_gradient(dtype_of(*p), p->numel(), from, a.rows.channels) : output({0}, false, kCpu);
     };
     return std::make_tuple(grad_x, gradient(bias, sums.bias), gradient(slope, sums.slope));
   });
@@ -161,19 +161,19 @@ std::tuple<Tensor, Tensor, Tensor> bias_act_backward(const Tensor& grad_y, const
 std::tuple<Tensor, Tensor> bias_act_backward_from_result(const Tensor& grad_y, const OptionalTensor& y, int64_t act,
                                                          double alpha, double gain,
                                                          std::optional<ScalarType> bias_dtype) {
-  if (y) check_same_layout(grad_y, *y);
+  if (y) check_same_layout(grad_y, *y, kCpu);
   STD_TORCH_CHECK(act >= 0 && act < kActivations && result_suffices(Act(act)) && (y || Act(act) == Act::none),
                   "fastgan: the result does not have the derivative of that activation");
   STD_TORCH_CHECK(!bias_dtype || *bias_dtype == grad_y.scalar_type() || *bias_dtype == ScalarType::Float,
                   "fastgan: the bias must be float32 or have the dtype of x");
   return with_compute_type(grad_y, [&](auto s) {
     Arguments<decltype(s)> a(grad_y, std::nullopt, std::nullopt, act, alpha, gain, kNoClamp);
-    Tensor grad_x = y ? output_like(*y) : output({0}, dtype_of(grad_y));
+    Tensor grad_x = y ? output_like(*y, kCpu) : output({0}, dtype_of(grad_y), kCpu);
     a.call.grad_y = grad_y.data_ptr();
     a.call.kept = y ? y->data_ptr() : nullptr;
     a.call.out = y ? grad_x.data_ptr() : nullptr;
     const Sums sums(a.rows, a.call, kernels(grad_y).backward_from_result, bias_dtype.has_value());
-    if (!bias_dtype) return std::make_tuple(grad_x, output({0}, false));
+    if (!bias_dtype) return std::make_tuple(grad_x, output({0}, false, kCpu));
     const int32_t dtype = *bias_dtype == grad_y.scalar_type() ? dtype_of(grad_y) : aoti_torch_dtype_float32();
     return std::make_tuple(grad_x, parameter_gradient(dtype, a.rows.channels, sums.bias, a.rows.channels));
   });

@@ -48,7 +48,7 @@ Result class_loss(const OptionalTensor& real, const OptionalTensor& real_labels,
     if (some == nullptr) some = &x;
     STD_TORCH_CHECK(x.is_cpu() && x.dim() == 2 && x.numel() > 0 && x.is_contiguous() && x.size(1) <= kMostClasses &&
                         x.size(1) == some->size(1) && x.scalar_type() == some->scalar_type(),
-                    "fastgan: class_loss needs filled contiguous CPU tensors (rows, classes) of one dtype");
+                    "fastgan: class_loss needs filled contiguous tensors (rows, classes) of one dtype");
     if (*labels[i]) check_labels(**labels[i], x.size(0), x.size(1));
   }
   STD_TORCH_CHECK(some != nullptr, "fastgan: class_loss needs logits");
@@ -58,7 +58,7 @@ Result class_loss(const OptionalTensor& real, const OptionalTensor& real_labels,
   const bool float64 = is_double(*some), only_fake = generator && !fake_labels;
   const double unknown = std::numeric_limits<double>::quiet_NaN();
   double loss = 0, accuracy[3] = {unknown, unknown, unknown}, probability[3] = {unknown, unknown, unknown};
-  Tensor grads[3] = {output({0}, float64), output({0}, float64), output({0}, float64)};
+  Tensor grads[3] = {output({0}, float64, kCpu), output({0}, float64, kCpu), output({0}, float64, kCpu)};
   for (int i = 0; i < 3; ++i) {
     if (!*given[i]) continue;
     const Tensor& x = **given[i];
@@ -67,7 +67,7 @@ Result class_loss(const OptionalTensor& real, const OptionalTensor& real_labels,
     ClassRows r{x.size(0), x.size(1), x.data_ptr(), nullptr, i == 2 && !generator ? 0. : 1., nullptr, factor / rows};
     if (labelled) r.labels = static_cast<const int64_t*>((*labels[i])->data_ptr());
     if (counts) {
-      grads[i] = output({x.size(0), x.size(1)}, float64);
+      grads[i] = output({x.size(0), x.size(1)}, float64, kCpu);
       r.grad = grads[i].data_ptr();
     }
     const ClassSums sums = kernel(x)(r, parallel);

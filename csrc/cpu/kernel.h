@@ -1,20 +1,11 @@
-// What every kernel is told: the storage of a tensor, its shape, and how to run on many threads. Free of torch headers.
+// What every CPU kernel is told beside the shape: how to run on many threads. Free of torch headers.
 #pragma once
 
 #include <stdint.h>
 
+#include "../include/shape.h"
+
 namespace fastgan {
-
-enum class Storage : int { float32, float64, bfloat16, float16 };
-
-// A dense tensor as `groups` equal consecutive parts, each of `batch` samples, `channels` and `space` elements.
-// A channel has `batch * space` values in a group.
-struct Shape {
-  int64_t groups, batch, channels, space;
-  bool channels_last;
-  // Elements after the last whole row of channels, where rows are not samples: channels_last, and one group.
-  int64_t tail = 0;
-};
 
 // Runs body(begin, end, context) over a partition of [0, tasks): on the threads of torch, or inline for small work.
 using ParallelBody = void (*)(int64_t begin, int64_t end, void* context);

@@ -104,8 +104,8 @@ std::tuple<Tensor, Tensor> norm_act(const Tensor& x, const OptionalTensor& weigh
   const Shape shape = shape_of(x, training ? groups : 1);
   const int64_t count = shape.groups * shape.channels;
   const double values = double(shape.batch * shape.space);
-  check_parameters(x, {&weight, &bias, &running_mean, &running_var});
-  check_parameters(x, {&slope});
+  check_parameters(x, kCpu, {&weight, &bias, &running_mean, &running_var});
+  check_parameters(x, kCpu, {&slope});
   STD_TORCH_CHECK(eps >= 0 && momentum >= 0 && momentum <= 1, "fastgan: eps or momentum out of range");
   STD_TORCH_CHECK(running_mean.has_value() == running_var.has_value(), "fastgan: one of two running statistics");
   STD_TORCH_CHECK(!training || values > 1, "fastgan: one value per channel when training");
@@ -120,8 +120,8 @@ std::tuple<Tensor, Tensor> norm_act(const Tensor& x, const OptionalTensor& weigh
     copy_values(running_mean, count, 0.0, mean);
     copy_values(running_var, count, 0.0, var);
   }
-  Tensor statistics = output({2, shape.groups, shape.channels}, is_double(x));
-  Tensor y = output_like(x);
+  Tensor statistics = output({2, shape.groups, shape.channels}, is_double(x), kCpu);
+  Tensor y = output_like(x, kCpu);
   with_compute_type(x, [&](auto s) {
     using S = decltype(s);
     fill_statistics<S>(statistics, mean, var, count, eps);
@@ -139,7 +139,7 @@ std::tuple<Tensor, Tensor> norm_act(const Tensor& x, const OptionalTensor& weigh
 
 Tensor norm_act_moments(const Tensor& x, int64_t groups) {
   const Shape shape = shape_of(x, groups);
-  Tensor moments = output({2, shape.groups, shape.channels}, true);
+  Tensor moments = output({2, shape.groups, shape.channels}, true, kCpu);
   double* const mean = static_cast<double*>(moments.data_ptr());
   kernels(x).statistics(shape, x.data_ptr(), mean, mean + shape.groups * shape.channels, parallel);
   return moments;
@@ -148,7 +148,7 @@ Tensor norm_act_moments(const Tensor& x, int64_t groups) {
 Tensor norm_act_apply(const Tensor& x, const Tensor& statistics, const OptionalTensor& weight,
                       const OptionalTensor& bias, const OptionalTensor& slope, int64_t act, double alpha) {
   const Shape shape = shape_of(x, statistics.size(1));
-  Tensor y = output_like(x);
+  Tensor y = output_like(x, kCpu);
   with_compute_type(x, [&](auto s) {
     Arguments<decltype(s)> a(shape, x, statistics, weight, bias, slope, act, alpha);
     a.call.out = y.data_ptr();
@@ -159,8 +159,8 @@ Tensor norm_act_apply(const Tensor& x, const Tensor& statistics, const OptionalT
 
 // The sum over the groups of one row of sums, as the gradient of a parameter; empty where there is no parameter.
 Tensor parameter_gradient(const OptionalTensor& parameter, const double* sums, const Shape& shape) {
-  if (!parameter) return output({0}, false);
-  Tensor grad = output_like(*parameter);
+  if (!parameter) return output({0}, false, kCpu);
+  Tensor grad = output_like(*parameter, kCpu);
   with_elements(grad, [&](auto* out) {
     using R = std::remove_reference_t<decltype(*out)>;
     for (int64_t c = 0; c < shape.channels; ++c) {
@@ -176,8 +176,8 @@ std::tuple<Tensor, Tensor, Tensor> norm_act_backward(const Tensor& grad_y, const
                                                      const OptionalTensor& weight, const OptionalTensor& bias,
                                                      bool training, int64_t act, double alpha) {
   const Shape shape = shape_of(x, statistics.size(1));
-  check_same_layout(grad_y, x);
-  Tensor grad_x = output_like(x);
+  check_same_layout(grad_y, x, kCpu);
+  Tensor grad_x = output_like(x, kCpu);
   const int64_t count = shape.groups * shape.channels;
   std::vector<double> sums(5 * count);  // sums [3, G, C], then means [2, G, C]
   with_compute_type(x, [&](auto s) {
@@ -199,8 +199,8 @@ Tensor norm_act_backward_sums(const Tensor& grad_y, const Tensor& x, const Tenso
                               const OptionalTensor& weight, const OptionalTensor& bias, const OptionalTensor& slope,
                               int64_t act, double alpha) {
   const Shape shape = shape_of(x, statistics.size(1));
-  check_same_layout(grad_y, x);
-  Tensor sums = output({3, shape.groups, shape.channels}, true);
+  check_same_layout(grad_y, x, kCpu);
+  Tensor sums = output({3, shape.groups, shape.channels}, true, kCpu);
   with_compute_type(x, [&](auto s) {
     Arguments<decltype(s)> a(shape, x, statistics, weight, bias, slope, act, alpha);
     a.call.grad_y = grad_y.data_ptr();
@@ -213,10 +213,10 @@ Tensor norm_act_backward_apply(const Tensor& grad_y, const Tensor& x, const Tens
                                const OptionalTensor& weight, const OptionalTensor& bias, const OptionalTensor& slope,
                                const Tensor& means, int64_t act, double alpha) {
   const Shape shape = shape_of(x, statistics.size(1));
-  check_same_layout(grad_y, x);
+  check_same_layout(grad_y, x, kCpu);
   STD_TORCH_CHECK(means.numel() == 3 * shape.groups * shape.channels && means.is_contiguous() && is_double(means),
                   "fastgan: means must be float64 [3, groups, channels]");
-  Tensor grad_x = output_like(x);
+  Tensor grad_x = output_like(x, kCpu);
   with_compute_type(x, [&](auto s) {
     Arguments<decltype(s)> a(shape, x, statistics, weight, bias, slope, act, alpha);
     a.call.grad_y = grad_y.data_ptr();

@@ -164,32 +164,4 @@ double total_of(const double (&lanes)[L]) {
   return total;
 }
 
-template <Act A>
-struct ActConstant {
-  static constexpr Act value = A;
-};
-
-// Calls call(ActConstant<the activation of that number>).
-template <class Call>
-void with_activation(int act, const Call& call) {
-  switch (Act(act)) {
-    case Act::none:
-      return call(ActConstant<Act::none>());
-    case Act::relu:
-      return call(ActConstant<Act::relu>());
-    case Act::leaky_relu:
-      return call(ActConstant<Act::leaky_relu>());
-    case Act::prelu:
-      return call(ActConstant<Act::prelu>());
-    case Act::elu:
-      return call(ActConstant<Act::elu>());
-    case Act::tanh:
-      return call(ActConstant<Act::tanh>());
-    case Act::sigmoid:
-      return call(ActConstant<Act::sigmoid>());
-    case Act::silu:
-      return call(ActConstant<Act::silu>());
-  }
-}
-
 }  // namespace fastgan::FASTGAN_ISA

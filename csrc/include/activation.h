@@ -10,6 +10,21 @@
 
 namespace fastgan::FASTGAN_ISA {
 
+template <Act A>
+struct ActConstant {
+  static constexpr Act value = A;
+};
+
+// Calls call(ActConstant<the activation of that number>), which must be one of `among`, a set of bits.
+template <unsigned among = ~0u, int A = 0, class Call>
+FASTGAN_INLINE void with_activation(int act, const Call& call) {
+  if constexpr (A < kActivations) {
+    if constexpr ((among >> A & 1) != 0)
+      if (act == A) return call(ActConstant<Act(A)>());
+    with_activation<among, A + 1>(act, call);
+  }
+}
+
 // Comparisons are written so that a NaN passes through, as in PyTorch.
 template <Act A, class V>
 FASTGAN_INLINE V activation(V z, V slope) {

@@ -1,0 +1,197 @@
+// Runs the CUDA sources on the CPU, as C++, so that they can be tested without a GPU: make emulate.
+//
+// The threads of a block are fibers. They run one at a time, until a barrier or their end, and which one comes next is
+// random, as is the order of the blocks: a missing barrier or a result that depends on the order shows.
+// FASTGAN_EMULATION_SEED chooses the order. What this cannot show: races between blocks that run at once.
+#pragma once
+
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#include <mutex>
+#include <vector>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+#define __global__
+#define __device__
+#define __host__
+#define __shared__ static
+#define __launch_bounds__(...)
+
+namespace fastgan::emulated {
+
+struct Dimension {
+  unsigned x = 0;
+};
+
+class Machine {
+ public:
+  static constexpr int kMostThreads = 256;
+  static constexpr size_t kStack = 256 << 10;
+
+  static Machine& instance() {
+    static Machine machine;
+    return machine;
+  }
+
+  template <class Body>
+  void run(unsigned blocks, int threads, const Body& body) {
+    const std::lock_guard<std::mutex> one_kernel_at_a_time(mutex_);
+    if (threads > kMostThreads) fail("more threads than a block may have");
+    run_ = [](const void* context) { (*static_cast<const Body*>(context))(); };
+    context_ = &body;
+    threads_ = threads;
+    std::vector<unsigned> order(blocks);
+    for (unsigned i = 0; i < blocks; ++i) order[i] = i;
+    for (unsigned left = blocks; left > 0; --left) {
+      std::swap(order[random() % left], order[left - 1]);
+      run_block(order[left - 1], blocks);
+    }
+  }
+
+  // __syncthreads()
+  void barrier() {
+    const int me = current_;
+    waiting_.push_back(me);
+    if (int(waiting_.size()) == threads_) ready_.swap(waiting_);
+    leave(me);
+  }
+
+  uint64_t random() {
+    state_ ^= state_ << 13;
+    state_ ^= state_ >> 7;
+    return state_ ^= state_ << 17;
+  }
+
+  Dimension thread, block, grid, threads_of_block;
+
+ private:
+  struct Fiber {
+    jmp_buf here;
+    ucontext_t start;
+    void* stack = nullptr;
+    bool started = false;
+  };
+
+  Machine() {
+    const char* seed = getenv("FASTGAN_EMULATION_SEED");
+    state_ += seed == nullptr ? 0 : 0x9e3779b97f4a7c15u * strtoull(seed, nullptr, 10);
+    for (int i = 0; i < 8; ++i) random();
+  }
+
+  [[noreturn]] static void fail(const char* what) {
+    fprintf(stderr, "fastgan, CUDA emulation: %s\n", what);
+    abort();
+  }
+
+  void run_block(unsigned index, unsigned blocks) {
+    block.x = index;
+    grid.x = blocks;
+    threads_of_block.x = unsigned(threads_);
+    finished_ = 0;
+    for (int i = 0; i < threads_; ++i) ready_.push_back(i);
+    void* fake_stack = nullptr;
+    if (_setjmp(host_) == 0) enter_next(&fake_stack);
+    arrived(fake_stack);
+    if (finished_ != threads_) fail("a thread has ended before a barrier at which others of its block wait");
+  }
+
+  // From a fiber to one that can run, or back to the host where there is none.
+  void leave(int me) {
+    void* fake_stack = nullptr;
+    if (_setjmp(fibers_[me].here) == 0) enter_next(&fake_stack);
+    arrived(fake_stack);
+  }
+
+  void enter_next(void** fake_stack) {
+    if (ready_.empty()) {
+      departing(fake_stack, host_stack_, host_size_);
+      _longjmp(host_, 1);
+    }
+    const size_t at = random() % ready_.size();
+    current_ = ready_[at];
+    ready_[at] = ready_.back();
+    ready_.pop_back();
+    thread.x = unsigned(current_);
+    Fiber& next = fibers_[current_];
+    if (!next.started) start(next);
+    departing(fake_stack, next.stack, kStack);
+    if (next.started) _longjmp(next.here, 1);
+    next.started = true;
+    setcontext(&next.start);
+    fail("setcontext");
+  }
+
+  void start(Fiber& fiber) {
+    fiber.stack = mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (fiber.stack == MAP_FAILED) fail("mmap");
+    getcontext(&fiber.start);
+    fiber.start.uc_stack.ss_sp = fiber.stack;
+    fiber.start.uc_stack.ss_size = kStack;
+    fiber.start.uc_link = nullptr;
+    makecontext(&fiber.start, main_of_a_fiber, 0);
+  }
+
+  // A fiber lives on from block to block.
+  static void main_of_a_fiber() {
+    Machine& m = instance();
+    m.arrived(nullptr);
+    for (;;) {
+      m.run_(m.context_);
+      ++m.finished_;
+      m.leave(m.current_);
+    }
+  }
+
+#if defined(__SANITIZE_ADDRESS__)
+  void departing(void** fake_stack, const void* stack, size_t size) {
+    __sanitizer_start_switch_fiber(fake_stack, stack, size);
+  }
+  void arrived(void* fake_stack) {
+    const void* stack = nullptr;
+    size_t size = 0;
+    __sanitizer_finish_switch_fiber(fake_stack, &stack, &size);
+    bool of_a_fiber = false;
+    for (const Fiber& fiber : fibers_) of_a_fiber |= fiber.stack == stack;
+    if (of_a_fiber || stack == nullptr) return;
+    host_stack_ = stack;
+    host_size_ = size;
+  }
+#else
+  void departing(void**, const void*, size_t) {}
+  void arrived(void*) {}
+#endif
+
+  std::mutex mutex_;
+  uint64_t state_ = 88172645463325252u;
+  void (*run_)(const void*) = nullptr;
+  const void* context_ = nullptr;
+  int threads_ = 0, current_ = 0, finished_ = 0;
+  std::vector<int> ready_, waiting_;
+  Fiber fibers_[kMostThreads];
+  jmp_buf host_;
+  const void* host_stack_ = nullptr;
+  size_t host_size_ = 0;
+};
+
+}  // namespace fastgan::emulated
+
+#define threadIdx fastgan::emulated::Machine::instance().thread
+#define blockIdx fastgan::emulated::Machine::instance().block
+#define gridDim fastgan::emulated::Machine::instance().grid
+
+inline void __syncthreads() { fastgan::emulated::Machine::instance().barrier(); }
+inline void __threadfence() {}
+inline int atomicAdd(int* at, int value) {
+  const int before = *at;
+  *at += value;
+  return before;
+}
