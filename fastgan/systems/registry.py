@@ -16,6 +16,11 @@ _CLASSES = {
     "wgan": "fastgan.systems.wgan:WGAN",
     "wgan-gp": "fastgan.systems.wgan_gp:WGANGP",
     "sngan": "fastgan.systems.sngan:SNGAN",
+    "sgan": "fastgan.systems.sgan:SGAN",
+    "acgan": "fastgan.systems.acgan:ACGAN",
+    "began": "fastgan.systems.began:BEGAN",
+    "wngan": "fastgan.systems.wngan:WNGAN",
+    "autoencoder": "fastgan.systems.autoencoder:Autoencoder",
 }
 
 

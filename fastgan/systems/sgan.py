@@ -56,6 +56,7 @@ class SGAN(AdversarialSystem):
     Config: ClassVar[type] = SGANConfig
     averaged: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
     Loss: ClassVar[Any] = SemiSupervised
+    generator: nn.Sequential
     discriminator: Discriminator
     images: Tensor  # (classes * labels_per_class, C, H, W): the labelled ones, class by class
 
@@ -97,9 +98,9 @@ class SGAN(AdversarialSystem):
                     f"the smallest class has, and classes as many as the data have (now {len(kept)})"
                 )
         self.images.copy_(torch.stack([image for images in kept for image in images]))
-        images = torch.cat(first)[:enough].to(self.images)
-        fit(self.generator, self.latent(len(images)))
-        features = fit(self.discriminator.features, self.augment(images))
+        seen = torch.cat(first)[:enough].to(self.images)
+        fit(self.generator, self.latent(len(seen)))
+        features = fit(self.discriminator.features, self.augment(seen))
         fit(nn.Sequential(self.discriminator.classes), features)
 
     def labelled(self) -> tuple[Tensor, Tensor]:
@@ -195,8 +196,9 @@ def fit(layers: nn.Sequential, x: Tensor) -> Tensor:
             over = [dimension for dimension in range(y.dim()) if dimension != 1]
             deviation = y.std(over, correction=0).clamp(min=1e-6)
             scale = (1.0 if isinstance(after, nn.LeakyReLU) else 0.1) / deviation
-            length = layer.parametrizations.weight.original0
+            parameters: Any = layer
+            length = parameters.parametrizations.weight.original0
             length.mul_(scale.view_as(length))
-            layer.bias.sub_(y.mean(over)).mul_(scale)
+            parameters.bias.sub_(y.mean(over)).mul_(scale)
         x = layer(x)
     return x

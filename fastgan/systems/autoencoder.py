@@ -1,0 +1,191 @@
+"""Autoencoder, and adversarial autoencoder: Makhzani, Shlens, Jaitly, Goodfellow, Frey, "Adversarial Autoencoders",
+2015."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastgan.losses import NonSaturating
+from fastgan.nn import init
+from fastgan.systems.adversarial import at_least, power_of_two
+from fastgan.systems.base import Part, Phase, System, adam, mean_of_processes, normal
+
+DECAY = 0.99  # of the running moments of the codes
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """DCGAN's layers between images and codes. (The paper's networks are two layers of 1000 units, as the adversary of
+    the codes is here.)"""
+
+    resolution: int = 32  # pixels a side, a power of two from 16 to 256
+    channels: int = 3  # of an image
+    latent: int = 32  # size of a code
+    width: int = 64  # channels of the largest maps; they double at each halving of the map, down to 4x4
+    adversarial: bool = False  # a discriminator makes the codes N(0, I)
+    learning_rate: float = 1e-3  # Adam, encoder and decoder
+    betas: tuple[float, float] = (0.9, 0.999)  # Adam, encoder and decoder
+    adversarial_learning_rate: float = 2e-4  # Adam, the discriminator of codes, and the encoder against it
+    adversarial_betas: tuple[float, float] = (0.5, 0.999)
+    adversarial_width: int = 1000  # units of the discriminator's two layers
+
+    def __post_init__(self) -> None:
+        power_of_two(self)
+        for name in ("channels", "latent", "width", "adversarial_width"):
+            at_least(1, self, name)
+        for name in ("learning_rate", "adversarial_learning_rate"):
+            if not 0 < (rate := getattr(self, name)) < math.inf:
+                raise ValueError(f"{name} must be a positive number, not {rate}")
+        for name in ("betas", "adversarial_betas"):
+            if not all(0 <= beta < 1 for beta in getattr(self, name)):
+                raise ValueError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
+
+
+class State(NamedTuple):
+    images: Tensor  # (N, C, H, W)
+    prior: Tensor | None  # (N, latent): what codes are to be like
+
+
+class Autoencoder(System):
+    """Encoder and decoder, with an adversary that makes codes normally distributed if asked for (Makhzani 2015)."""
+
+    name: ClassVar[str] = "autoencoder"
+    Config: ClassVar[type] = AutoencoderConfig
+    averaged: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
+    loss: ClassVar[NonSaturating] = NonSaturating()
+    mean: Tensor  # (latent,) of the codes of late
+    covariance: Tensor  # (latent, latent)
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__(config)
+        self.encoder = encoder(config)
+        self.decoder = decoder(config)
+        init.dcgan(self)
+        if config.adversarial:
+            self.discriminator = discriminator(config)
+        else:
+            self.register_buffer("mean", torch.zeros(config.latent))
+            self.register_buffer("covariance", torch.eye(config.latent))
+
+    def phases(self) -> list[Phase]:
+        config, pair = self.config, nn.ModuleList([self.encoder, self.decoder])
+        reconstruction = adam(pair, config.learning_rate, config.betas)
+        phases = [Phase("reconstruction", (self.encoder, self.decoder), self.reconstruction_loss, reconstruction)]
+        if config.adversarial:
+            settings = config.adversarial_learning_rate, config.adversarial_betas
+            phases += [
+                Phase("discriminator", (self.discriminator,), self.discriminator_loss,
+                      adam(self.discriminator, *settings)),
+                Phase("generator", (self.encoder,), self.generator_loss, adam(self.encoder, *settings)),
+            ]  # fmt: skip
+        return phases
+
+    def prepare(self, batch: Any) -> State:
+        return State(batch.images, self.latent(len(batch.images)) if self.config.adversarial else None)
+
+    def reconstruction_loss(self, state: State) -> Part:
+        """The mean squared difference between images and what decoder and encoder make of them."""
+        codes = self.encoder(state.images)
+        if not self.config.adversarial:
+            self.follow(codes.detach())
+        restored = self.decoder(codes)
+        return F.mse_loss(restored.to(state.images.dtype), state.images), {}
+
+    def discriminator_loss(self, state: State) -> Part:
+        with torch.no_grad():
+            codes = self.encoder(state.images)
+        return self.loss.discriminator_logged(
+            self.discriminator(state.prior).flatten(), self.discriminator(codes).flatten()
+        )
+
+    def generator_loss(self, state: State) -> Part:
+        return self.loss.generator_logged(self.discriminator(self.encoder(state.images)).flatten())
+
+    @torch.no_grad()
+    def follow(self, codes: Tensor) -> None:
+        """Moves the moments of the codes towards those of a batch."""
+        codes = codes.to(self.mean.dtype)
+        with torch.autocast(codes.device.type, enabled=False):
+            mean = mean_of_processes(codes.mean(0))
+            away = codes - mean
+            self.covariance.lerp_(mean_of_processes(away.T @ away / len(codes)), 1 - DECAY)
+            self.mean.lerp_(mean, 1 - DECAY)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) in [-1, 1] -> (N, latent), of which `generate` makes the images again, in the mode that is set.
+        Over the data they are about N(0, I): with an adversary the codes, else the codes less their mean, divided by
+        the root of their covariance."""
+        if images.dim() != 4 or images.shape[1:] != self.image_shape:
+            shape = ", ".join(map(str, self.image_shape))
+            raise ValueError(f"images must have shape (N, {shape}), not {tuple(images.shape)}")
+        codes = self.encoder(images)
+        if self.config.adversarial:
+            return codes
+        with torch.autocast(codes.device.type, enabled=False):
+            away = codes.to(self.mean.dtype) - self.mean
+            return torch.linalg.solve_triangular(self.root(), away.T, upper=False).T
+
+    def generate(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
+        if labels is not None:
+            raise ValueError(f"{self.name} is not conditional: labels must be None")
+        if latent.dim() != 2 or latent.shape[1] != self.config.latent:
+            raise ValueError(f"latent must have shape (N, {self.config.latent}), not {tuple(latent.shape)}")
+        if self.config.adversarial:
+            return self.decoder(latent)
+        with torch.autocast(latent.device.type, enabled=False):
+            codes = self.mean + latent.to(self.mean.dtype) @ self.root().T
+        return self.decoder(codes)
+
+    def root(self) -> Tensor:
+        """(latent, latent), lower triangular: of the codes' covariance."""
+        # A little more of the diagonal, because dimensions may depend on each other.
+        least = 1e-4 * self.covariance.diagonal().mean() + 1e-8
+        return torch.linalg.cholesky(self.covariance + least * torch.eye(len(self.mean)).to(self.covariance))
+
+    def latent(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        return normal((count, self.config.latent), self, generator)
+
+
+def encoder(config: AutoencoderConfig) -> nn.Sequential:
+    """(N, channels, resolution, resolution) -> (N, latent)"""
+    width, before = config.width, config.channels
+    layers: list[nn.Module] = []
+    for level in range(int(math.log2(config.resolution)) - 2):
+        after = width << level
+        norm = [nn.BatchNorm2d(after)] if level else []
+        layers += [nn.Conv2d(before, after, 4, 2, 1, bias=not level), *norm, nn.LeakyReLU(0.2, True)]
+        before = after
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * before, config.latent))
+
+
+def decoder(config: AutoencoderConfig) -> nn.Sequential:
+    """(N, latent) -> (N, channels, resolution, resolution) in [-1, 1]"""
+    width = config.width << int(math.log2(config.resolution)) - 3
+    layers: list[nn.Module] = [
+        nn.Linear(config.latent, 16 * width, bias=False),
+        nn.BatchNorm1d(16 * width),
+        nn.ReLU(True),
+        nn.Unflatten(1, (width, 4, 4)),
+    ]
+    while width > config.width:
+        layers += [
+            nn.ConvTranspose2d(width, width // 2, 4, 2, 1, bias=False),
+            nn.BatchNorm2d(width // 2),
+            nn.ReLU(True),
+        ]
+        width //= 2
+    return nn.Sequential(*layers, nn.ConvTranspose2d(width, config.channels, 4, 2, 1), nn.Tanh())
+
+
+def discriminator(config: AutoencoderConfig) -> nn.Sequential:
+    """(N, latent) -> (N, 1) logits of a code that was drawn from N(0, I)"""
+    width = config.adversarial_width
+    return nn.Sequential(
+        nn.Linear(config.latent, width), nn.ReLU(True), nn.Linear(width, width), nn.ReLU(True), nn.Linear(width, 1)
+    )
