@@ -1,0 +1,261 @@
+"""Features from a classifier that is trained on the data set itself, once, and kept in the user's cache directory.
+
+Frechet distances in features of a network that knows the data are used wherever Inception, which knows photographs, has
+nothing to say (for digits since Binkowski et al., "Demystifying MMD GANs", 2018). They compare runs on one data set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+import pickle
+import secrets
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import fastgan
+from fastgan.nn import ConvNormAct2d
+from fastgan.tuning.store import folder
+
+log = logging.getLogger("fastgan")
+
+FORMAT = 1  # of the cache's files and of what follows: any change makes older files stale
+WIDTH = 24  # channels of the largest maps; they double at each halving, down to 4x4
+STEPS, BATCH = 200, 64
+RATE, DECAY, SMOOTHING = 4e-3, 0.05, 0.1  # AdamW's peak of one cycle, its weight decay, label smoothing
+TURN, ZOOM, SHIFT = 0.2, 0.1, 0.06  # the most that an image is turned (radians), enlarged, moved (share of its side)
+HELD_OUT = 0.2  # share of the images, to tell the accuracy by
+MOST_HELD_OUT = 10_000
+CHUNK = 256  # images in work at once
+
+
+class Described(NamedTuple):
+    """What a network says of images: features (N, D) float32, and the class of each, (N,), where it knows classes."""
+
+    features: Tensor
+    classes: Tensor | None
+
+
+class Classifier:
+    """Features of images, and their classes, by a small convolutional network trained on `images`.
+
+        features = Classifier(images, labels, classes=10)
+        features(fake).features, features.accuracy
+
+    images: (N, C, H, W) uint8, N >= 20.   labels: (N,) integers in 0..classes - 1; without labels the network learns to
+    tell by how many quarter turns an image was turned (Gidaris, Singh, Komodakis, "Unsupervised Representation Learning
+    by Predicting Image Rotations", 2018), and says nothing of classes.
+    seed: of the weights, the batches and the split. torch's global generators are left alone.
+
+    Four fifths of the images are trained on, 200 batches of 64 with small turns, shifts and zooms; `accuracy` is that on
+    the others. Features are the means over space of its last layer's maps, 96 or 192 numbers. Images are resized to 32x32
+    pixels first, 64x64 where theirs are as large (antialiased, bilinear).
+
+    The network is kept in a file of the cache directory ($FASTGAN_CACHE, else ~/.cache/fastgan), named by a hash of all
+    this; a damaged file is ignored and written anew. Nothing in it is executed.
+
+    Raises TypeError or ValueError for other images or labels.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor | None = None, classes: int = 0, *, seed: int = 0) -> None:
+        _check(images, labels, classes)
+        self.side = 64 if min(images.shape[2:]) >= 64 else 32
+        self.classes = classes if labels is not None else 0
+        self.device = images.device
+        images = torch.cat([resized(part, self.side) for part in images.split(CHUNK)])
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
+            self._network = _network(images.shape[1], self.side, self.classes or 4).to(images.device)
+        file = folder() / f"classifier-{_key(images, labels, self.classes, seed)}.pt"
+        self.cached = _read(file, self._network)
+        if not self.cached:
+            what = "its classes" if self.classes else "turned images"
+            log.info("training a classifier of %s on %d images for its features, kept in %s", what, len(images), file)
+            with one_thread():
+                _train(self._network, images, labels, seed)
+            _write(file, self._network)
+        self._network.eval()
+        held_out = _split(len(images), seed)[0].to(images.device)
+        self.accuracy = self._accuracy(images[held_out], None if labels is None else labels[held_out.to(labels.device)])
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Described:
+        """images: (N, C, H, W), uint8 or floating point in [-1, 1], of the channels trained on."""
+        features, found = [], []
+        for part in images.split(CHUNK):
+            values = self._network[:-1](scaled(resized(part.to(self.device), self.side)))
+            features.append(values)
+            found.append(self._network[-1](values).argmax(dim=1))
+        return Described(torch.cat(features), torch.cat(found) if self.classes else None)
+
+    def describe(self) -> dict[str, Any]:
+        """For the protocol of an evaluation."""
+        what = f"classifier of {self.classes} classes" if self.classes else "classifier of quarter turns"
+        return {
+            "features": f"{what}, trained on the data",
+            "accuracy": round(self.accuracy, 4),
+            "resize": f"{self.side}x{self.side}, antialiased bilinear",
+            "range": "uint8, then [-1, 1]",
+        }
+
+    @torch.no_grad()
+    def _accuracy(self, images: Tensor, labels: Tensor | None) -> float:
+        right = []
+        for turns in (0,) if self.classes else range(4):
+            for start in range(0, len(images), CHUNK):
+                part = scaled(images[start : start + CHUNK]).rot90(turns, (2, 3))
+                expected = turns if labels is None else labels[start : start + CHUNK].to(self.device)
+                right.append(self._network(part).argmax(dim=1) == expected)
+        return torch.cat(right).double().mean().item()
+
+
+def resized(images: Tensor, side: int) -> Tensor:
+    """uint8 (N, C, side, side); floating point in [-1, 1] is rounded to uint8 first, as a picture's file would be."""
+    if images.dtype != torch.uint8:
+        images = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    if images.shape[2:] == (side, side):
+        return images
+    values = F.interpolate(images.float(), (side, side), mode="bilinear", antialias=True, align_corners=False)
+    return values.round().clamp(0, 255).to(torch.uint8)
+
+
+def scaled(images: Tensor) -> Tensor:
+    return (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """The network's layers are too small to share: a second thread gains little, and costs much where others are at
+    work. And the number of cores does not change the bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _network(channels: int, side: int, classes: int) -> nn.Sequential:
+    width, side = WIDTH, side // 2
+    layers: list[nn.Module] = [ConvNormAct2d(channels, width, 3, 2, 1, act="relu")]
+    while side > 4:
+        layers += [ConvNormAct2d(width, 2 * width, 3, 2, 1, act="relu"), ConvNormAct2d(2 * width, 2 * width, 3, 1, 1)]
+        width, side = 2 * width, side // 2
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(*layers, pool, nn.Linear(width, classes)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _train(network: nn.Sequential, images: Tensor, labels: Tensor | None, seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    chosen = _split(len(images), seed)[1]
+    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
+    network.train()
+    with torch.enable_grad():
+        for _ in range(STEPS):
+            rows = chosen[torch.randint(len(chosen), (BATCH,), generator=random)].to(images.device)
+            batch = scaled(images[rows])
+            if labels is None:
+                turns = torch.randint(4, (BATCH,), generator=random)
+                batch = torch.stack([image.rot90(int(turn), (1, 2)) for image, turn in zip(batch, turns)])
+                target = turns.to(images.device)
+            else:
+                target = labels[rows.to(labels.device)].to(images.device)
+            loss = F.cross_entropy(network(_moved(batch, random)), target, label_smoothing=SMOOTHING)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    if not all(value.isfinite().all() for value in network.state_dict().values()):
+        raise FloatingPointError("the classifier whose features were wanted has diverged: try another seed")
+
+
+def _moved(images: Tensor, random: torch.Generator) -> Tensor:
+    turn, zoom, right, down = (torch.rand(4, len(images), generator=random) * 2 - 1).to(images.device).unbind()
+    turn, zoom = TURN * turn, 1 + ZOOM * zoom
+    rows = (
+        torch.stack([zoom * turn.cos(), -zoom * turn.sin(), 2 * SHIFT * right], dim=1),
+        torch.stack([zoom * turn.sin(), zoom * turn.cos(), 2 * SHIFT * down], dim=1),
+    )
+    places = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
+    moved = F.grid_sample(images, places, padding_mode="border", align_corners=False)
+    return moved.contiguous(memory_format=torch.channels_last)
+
+
+def _split(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """The numbers of the images held out, and of those to train on."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    held_out = min(int(count * HELD_OUT), MOST_HELD_OUT)
+    return order[:held_out], order[held_out:]
+
+
+def _check(images: Tensor, labels: Tensor | None, classes: int) -> None:
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+        given = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"images must be a uint8 tensor (N, C, H, W), got {given}")
+    if images.dim() != 4 or 0 in images.shape:
+        raise ValueError(f"images must be (N, C, H, W) and not empty, got shape {tuple(images.shape)}")
+    if len(images) < 20:
+        raise ValueError(f"a classifier needs at least 20 images to learn from, got {len(images)}")
+    if labels is None:
+        return
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != (len(images),):
+        raise ValueError(f"{len(images)} images need int64 labels of shape ({len(images)},)")
+    if classes < 2 or int(labels.min()) < 0 or int(labels.max()) >= classes:
+        raise ValueError(f"labels must lie in 0..classes - 1 with at least 2 classes, got {classes} classes")
+
+
+def _key(images: Tensor, labels: Tensor | None, classes: int, seed: int) -> str:
+    settings = {
+        "format": FORMAT,
+        "versions": [fastgan.__version__, torch.__version__],
+        "shape": list(images.shape),
+        "classes": classes,
+        "seed": seed,
+        "device": images.device.type,
+    }
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for part in (images, labels):
+        if part is not None:
+            digest.update(part.cpu().contiguous().numpy())
+    return digest.hexdigest()[:16]
+
+
+def _read(file: Path, network: nn.Module) -> bool:
+    """Whether the file held the network's weights. Of what else lies there, nothing is used."""
+    try:
+        content = file.read_bytes()
+        if hashlib.sha256(content[32:]).digest() != content[:32]:
+            return False
+        network.load_state_dict(torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError,
+            zipfile.BadZipFile):  # fmt: skip
+        return False
+    return True
+
+
+def _write(file: Path, network: nn.Module) -> None:
+    """Wholly or not at all, beside whatever other processes write meanwhile."""
+    buffer = io.BytesIO()
+    torch.save(network.state_dict(), buffer)
+    content = buffer.getvalue()
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(hashlib.sha256(content).digest() + content)
+            os.replace(temporary, file)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("%s cannot be written (%s): the next evaluation trains it again", file, error.strerror)
