@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from fastgan.fusion import fuse, unfuse
     from fastgan.fusion.explain import explain
     from fastgan.fusion.paired import paired
-    from fastgan.training import Trainer, load
+    from fastgan.systems import Phase
+    from fastgan.training import GraphedStep, Trainer, load
     from fastgan.tuning import tune
 
 __version__ = "0.1.0"
 
 _MODULES = ("backend", "data", "latent", "losses", "metrics", "nn", "ops", "systems", "training")
 _NAMES = {
+    "GraphedStep": "fastgan.training",
+    "Phase": "fastgan.systems",
     "Trainer": "fastgan.training",
     "explain": "fastgan.fusion",
     "fuse": "fastgan.fusion",
@@ -35,6 +38,8 @@ _NAMES = {
 }
 
 __all__ = [
+    "GraphedStep",
+    "Phase",
     "Trainer",
     "backend",
     "data",

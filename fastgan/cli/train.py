@@ -12,7 +12,7 @@ from typing import Any
 
 STEPS = 2000  # as Config has it, which is not imported before run()
 SETTINGS = (
-    "batch_size", "seed", "workers", "precision", "channels_last", "flip", "ema", "samples", "sample_every",
+    "batch_size", "seed", "workers", "precision", "graph", "channels_last", "flip", "ema", "samples", "sample_every",
     "checkpoint_every", "evaluate_every", "log_every", "retries",
 )  # fmt: skip
 OPTIONS = ("resolution", "channels", "width", "learning_rate")  # of systems, that have an option here too
@@ -53,7 +53,10 @@ def add(subparsers: Any) -> None:
     run.add_argument("--batch-size", type=int, help="images, of all processes together (default: 64)")
     run.add_argument("--seed", type=int, help="of weights, latents and the order of images (default: 0)")
     run.add_argument("--workers", type=int, help="processes that read data (default: by the number of cores)")
-    run.add_argument("--precision", help="auto (default), float32, bfloat16")
+    run.add_argument("--precision", help="auto (default), float32, bfloat16, float16")
+    run.add_argument(
+        "--graph", action=argparse.BooleanOptionalAction, help="the step as one CUDA graph (default: auto)"
+    )
     run.add_argument("--flip", action=argparse.BooleanOptionalAction, help="mirror half of the images (default: no)")
     run.add_argument("--channels-last", action=argparse.BooleanOptionalAction, help="NHWC layout (default: yes)")
     run.add_argument("--ema", type=float, help="decay of the generator's moving average; 0: none (default: 0.999)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -46,6 +47,8 @@ class Lazy(nn.Module):
     def forward(self, *arguments: Any, **named: Any) -> Tensor:
         value = self.every * self.penalty(*arguments, **named) if self.due else _zero(*arguments, *named.values())
         self.calls += 1
+        if _counts is not None:
+            _counts[self] = _counts.get(self, 0) + 1
         return value
 
     def get_extra_state(self) -> Tensor:
@@ -58,6 +61,20 @@ class Lazy(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{getattr(self.penalty, '__name__', type(self.penalty).__name__)}, every={self.every}"
+
+
+_counts: dict[Lazy, int] | None = None
+
+
+@contextmanager
+def counted() -> Iterator[dict[Lazy, int]]:
+    """The calls of each lazy penalty inside the block, for whoever repeats them without calling."""
+    global _counts
+    before, _counts = _counts, {}
+    try:
+        yield _counts
+    finally:
+        _counts = before
 
 
 def _zero(*arguments: Any) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import types
@@ -48,7 +49,11 @@ def _convert(value: Any, hint: Any, what: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        return _convert(value, next(argument for argument in arguments if argument is not type(None)), what)
+        *first, last = [argument for argument in arguments if argument is not type(None)]
+        for argument in first:
+            with contextlib.suppress(TypeError):
+                return _convert(value, argument, what)
+        return _convert(value, last, what)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     # bool is an int to Python, but width=True is a mistake.

@@ -21,7 +21,17 @@ HEADER = """\
 
 # What a run may change when it goes on. Of the second kind, the run is from there on another one than it would have
 # been; of neither, there is nothing to go on with.
-ALLOWED = ("steps", "device", "workers", "retries", "log_every", "sample_every", "checkpoint_every", "evaluate_every")
+ALLOWED = (
+    "steps",
+    "device",
+    "graph",
+    "workers",
+    "retries",
+    "log_every",
+    "sample_every",
+    "checkpoint_every",
+    "evaluate_every",
+)
 ALLOWED_TO_DIFFER = ("data", "batch_size", "precision", "channels_last", "flip", "ema")
 
 
@@ -32,7 +42,8 @@ class Settings:
     batch_size: int = 64  # images, of all processes together
     seed: int = 0  # of latents and of the order of images
     workers: int | None = None  # processes that read data which are not in memory; none: by the number of cores
-    precision: str = "auto"  # auto, float32, bfloat16: see Step
+    precision: str = "auto"  # auto, float32, bfloat16, float16: see Step
+    graph: bool | str = "auto"  # the step as one CUDA graph: auto, true (a warning where it cannot be) or false
     channels_last: bool = True
     flip: bool = False  # mirror half of the images, left to right
     ema: float = 0.999  # decay of the generator's moving average a step; 0 keeps none
@@ -50,6 +61,8 @@ class Settings:
                 value = getattr(self, name)
                 if value is not None and value < least:
                     raise ValueError(f"{name} must be at least {least}, not {value}")
+        if isinstance(self.graph, str) and self.graph != "auto":
+            raise ValueError(f"graph must be auto, true or false, not {self.graph!r}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must lie in 0..2**63 - 1, not {self.seed}")
         if not 0 <= self.ema < 1:

@@ -16,9 +16,12 @@ class EMA:
 
     It holds parameters and buffers of the submodules in `system.averaged`; whole-number buffers are copied.
     The early d lets the average forget the random initialisation (as TensorFlow's ExponentialMovingAverage does).
+
+    static: `update` reads nothing that changes on the host, so that a recording of it can be replayed: 1 - d lies on
+    the device, where `begin` puts it. Each update needs a `begin` before it.
     """
 
-    def __init__(self, system: System, decay: float) -> None:
+    def __init__(self, system: System, decay: float, *, static: bool = False) -> None:
         if not 0 < decay < 1:
             raise ValueError(f"the decay of the moving average must lie between 0 and 1, not {decay}")
         self.decay = decay
@@ -31,15 +34,28 @@ class EMA:
         self.averages = {name: value.detach().clone() for name, value in self._values.items()}
         floating = [name for name, value in self._values.items() if value.is_floating_point()]
         self._pairs = [self.averages[name] for name in floating], [self._values[name] for name in floating]
-        self._copied = [name for name in self._values if name not in set(floating)]
+        copied = [name for name in self._values if name not in set(floating)]
+        self._copied = [self.averages[name] for name in copied], [self._values[name] for name in copied]
+        self._share = 0.0  # 1 - d
+        self._static = torch.zeros((), device=system.device) if static else None
+
+    def begin(self) -> None:
+        """Counts the update that is to come."""
+        self.updates += 1
+        share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        if self._static is not None and share != self._share:
+            self._static.fill_(share)
+        self._share = share
 
     @torch.no_grad()
     def update(self) -> None:
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(*self._pairs, 1 - decay)
-        for name in self._copied:
-            self.averages[name].copy_(self._values[name])
+        averages, values = self._pairs
+        if self._static is None:
+            torch._foreach_lerp_(averages, values, self._share)
+        else:
+            torch._foreach_add_(averages, torch._foreach_mul(torch._foreach_sub(values, averages), self._static))
+        if self._copied[0]:
+            torch._foreach_copy_(*self._copied)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -25,12 +25,14 @@ from fastgan.training.config import Config, Settings
 from fastgan.training.distributed import Ranks, join
 from fastgan.training.ema import EMA
 from fastgan.training.evaluation import Evaluation
+from fastgan.training.graph import RECORDERS
 from fastgan.training.health import Check, Finding, NonFinite, not_finite
 from fastgan.training.interruption import Interruption, interruption
 from fastgan.training.report import Report, picture
 from fastgan.training.run import Run, choose_device, config_of, system_of, versions
 from fastgan.training.source import describe, load_data
-from fastgan.training.step import Step
+from fastgan.training.staging import Staging
+from fastgan.training.step import Step, load_optimizer
 from fastgan.training.streams import Streams
 
 log = logging.getLogger("fastgan")
@@ -131,8 +133,16 @@ class Trainer:
         self.step = 0  # steps done
         self.system = system.to(choose_device(device))
         self.ranks.synchronise(system)
-        self.train_step = Step(system, precision=asked.precision, channels_last=asked.channels_last, ranks=self.ranks)
-        self.ema = EMA(system, asked.ema) if asked.ema and self.ranks.first else None
+        self.train_step = Step(
+            system,
+            precision=asked.precision,
+            channels_last=asked.channels_last,
+            ranks=self.ranks,
+            graph=asked.graph,
+        )
+        self.train_step.after.append(self._after)
+        self.ema = self._average()
+        self._staging = Staging(system.device) if system.device.type == "cuda" else None
         self.batches = self._batches(asked.workers)
         self.data = describe(self.source, self.config.data, self.batches, system)
         self.latents = system.latent(asked.samples, torch.Generator().manual_seed(asked.seed))
@@ -240,20 +250,33 @@ class Trainer:
 
     def _advance(self, check: Check | None = None) -> None:
         began = time.perf_counter()
-        batch = next(self.batches)
+        batch = self._staging.put(lambda: next(self.batches)) if self._staging else next(self.batches)
         waited, since = self._waited
         if not isinstance(self.source, Tensor | ImageData):  # else there is nothing to wait for
             self._waited = waited + time.perf_counter() - began, since
         if self.system.dtype == torch.float64:
             batch = dataclasses.replace(batch, images=batch.images.double())
-        values = self.train_step(batch, check) if check else self.train_step(batch)
+        if self.ema:
+            self.ema.begin()
+        self.train_step.number = self.step
+        self.train_step(batch, check=check)
+        self.step += 1
+        self._summed += 1
+
+    def _after(self, values: dict[str, Tensor]) -> None:
+        """The end of a step, and part of its recording: nothing here may wait, or depend on the host."""
         if self.ema:
             self.ema.update()
-        self.step += 1
         stacked = torch.stack(list(values.values()))
         self._names = list(values)
-        self._sums = stacked if self._sums is None else self._sums + stacked
-        self._summed += 1
+        if self._sums is None:
+            self._sums = torch.zeros_like(stacked)
+        self._sums.add_(stacked)
+
+    def _average(self) -> EMA | None:
+        if not self.config.ema or not self.ranks.first:
+            return None
+        return EMA(self.system, self.config.ema, static=self.system.device.type in RECORDERS)
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0
@@ -263,7 +286,7 @@ class Trainer:
 
         NonFinite if one is not finite.
         """
-        if self._sums is None:
+        if self._sums is None or not self._summed:
             return {}
         self.ranks.average_([self._sums])
         means = dict(zip(self._names, (self._sums / self._summed).tolist()))
@@ -274,7 +297,9 @@ class Trainer:
 
     def _read(self) -> dict[str, float]:
         means = self._means()
-        self._sums, self._summed = None, 0
+        if self._sums is not None:
+            self._sums.zero_()  # in place: recordings add to it
+        self._summed = 0
         return means
 
     def _waiting(self) -> float:
@@ -298,6 +323,7 @@ class Trainer:
             "system": self.system.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
             "optimizers": {phase.name: phase.optimizer.state_dict() for phase in self.train_step.phases},
+            "scalers": {name: scaler.state_dict() for name, scaler in self.train_step.scalers.items()},
             "batches": self.batches.state_dict(),
             "random": self._streams.state_dict(),
             "latents": self.latents,
@@ -319,18 +345,21 @@ class Trainer:
         self.run.restore(self.system, state["system"])
         if self.ema:
             if state["ema"] is None:
-                self.ema = EMA(self.system, self.config.ema)
+                self.ema = self._average()
             else:
                 self.ema.load_state_dict(state["ema"])
         for phase in self.train_step.phases:
-            phase.optimizer.load_state_dict(state["optimizers"][phase.name])
-            phase.optimizer.zero_grad()
+            load_optimizer(phase.optimizer, state["optimizers"][phase.name])
+        for name, scaler in self.train_step.scalers.items():
+            if name in state.get("scalers", {}):
+                scaler.load_state_dict(state["scalers"][name])
         self.batches.load_state_dict(state["batches"])
         if state["latents"].shape != self.latents.shape:
             raise ValueError(f"{self.run.checkpoint} has latents of another shape than {self.system.name}'s")
         self.latents = state["latents"].to(self.system.device)
         self._names, self._summed = state["logged"]["names"], state["logged"]["steps"]
         self._sums = None if state["logged"]["sums"] is None else state["logged"]["sums"].to(self.system.device)
+        self.train_step.forget()
         self.step = self._saved = state["step"]
         best = state["best"]
         self._evaluation.best = best if best is None else {"score": float(best["score"]), "step": int(best["step"])}

@@ -21,6 +21,7 @@ def test_values_follow_the_formula(tiny):
     expected = 0.0
     for update, value in enumerate([1, 5, 2, 7, 3], start=1):
         advance(system, value)
+        ema.begin()
         ema.update()
         decay = min(0.4, (1 + update) / (10 + update))  # reaches 0.4 at update 5
         expected = decay * expected + (1 - decay) * value
@@ -58,6 +59,7 @@ def test_follows_a_system_that_is_cast_and_moved(tiny):
     system.to(memory_format=torch.channels_last)
     advance(system, 2)
     for _ in range(300):
+        ema.begin()
         ema.update()
     assert all(torch.allclose(a, torch.full_like(a, 2)) for a in ema.averages.values() if a.is_floating_point())
 

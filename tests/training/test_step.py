@@ -175,7 +175,7 @@ class TestPrecision:
         assert seen == [fast, torch.float32]
 
     def test_says_what_is_wrong(self, tiny):
-        with pytest.raises(ValueError, match="precision must be one of auto, float32, bfloat16, not 'fp16'"):
+        with pytest.raises(ValueError, match="precision must be one of auto, float32, bfloat16, float16, not 'fp16'"):
             Step(tiny(), precision="fp16")
 
     def test_layout(self, tiny):

@@ -66,15 +66,12 @@ class TestResume:
     @pytest.mark.parametrize("dies_at", [0, 2, 5])
     def test_killed_between_checkpoints(self, start, pictures, straight, tmp_path, dies_at):
         trainer = start()
-        step = trainer.train_step
 
-        def dies(batch):
+        def dies(values):
             if trainer.step == dies_at:
                 raise SystemExit
-            return step(batch)
 
-        dies.phases = step.phases
-        trainer.train_step = dies
+        trainer.train_step.after.append(dies)
         with pytest.raises(SystemExit):
             trainer.fit(10)
         resumed = Trainer.resume(tmp_path / "run", data=pictures, device="cpu")
@@ -199,15 +196,12 @@ class TestRun:
 
     def test_interrupt(self, start, pictures, tmp_path, caplog):
         trainer = start()
-        step = trainer.train_step
 
-        def interrupted(batch):
+        def interrupted(values):
             if trainer.step == 4:
                 os.kill(os.getpid(), signal.SIGINT)
-            return step(batch)
 
-        interrupted.phases = step.phases
-        trainer.train_step = interrupted
+        trainer.train_step.after.append(interrupted)
         with pytest.raises(KeyboardInterrupt):
             trainer.fit(10)
         assert state(tmp_path / "run")["step"] == 5  # the step that was running is done
