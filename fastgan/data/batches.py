@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, TensorDataset
 
+from fastgan.data.gaussians import Points
 from fastgan.data.hub import is_hugging_face, wrapped
 from fastgan.data.images import ImageData, check_positive_int
 from fastgan.data.lazy import LazyPictures, Pictures
@@ -105,7 +106,7 @@ class Batches(Iterator[Batch]):
         self._go_to(0, 0)
 
     def _choose(self, source: Any, order: Order, workers: int | None, memory: int | None) -> Memory | Loaded | Stream:
-        if isinstance(source, ImageData):
+        if isinstance(source, ImageData | Points):
             return Memory(source.images, source.labels, order, self.device, self.layout)
         if isinstance(source, Tensor):
             return Memory(source, None, order, self.device, self.layout)

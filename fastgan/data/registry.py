@@ -9,12 +9,13 @@ from typing import Any
 from fastgan.data.digits import digits
 from fastgan.data.emoji import emoji
 from fastgan.data.folder import Folder
+from fastgan.data.gaussians import Points, grid, ring
 from fastgan.data.hub import is_hugging_face, is_table, load_hub, wrapped
-from fastgan.data.images import ImageData, check_channels, check_positive_int
+from fastgan.data.images import ImageData, check_positive_int
 from fastgan.data.lazy import Pictures
 from fastgan.data.problems import printable
 
-_LOADERS: dict[str, Callable[[], ImageData]] = {"digits": digits, "emoji": emoji}
+_LOADERS: dict[str, Callable[[], ImageData | Points]] = {"digits": digits, "emoji": emoji, "ring": ring, "grid": grid}
 
 
 def names() -> tuple[str, ...]:
@@ -24,7 +25,7 @@ def names() -> tuple[str, ...]:
 
 def load(
     name: str | os.PathLike[str], resolution: int | None = None, channels: int | None = None
-) -> ImageData | Pictures:
+) -> ImageData | Points | Pictures:
     """A data set, as it is or brought to `resolution` pixels and to 1 or 3 channels.
 
     name: one of `names()`; a folder of pictures; a .parquet or .arrow file or a folder of them; `hf:NAME`,
@@ -38,7 +39,7 @@ def load(
     if resolution is not None:
         check_positive_int("resolution", resolution)
     if channels is not None:
-        check_channels(channels)
+        check_positive_int("channels", channels)
     data: Any = wrapped(name) if is_hugging_face(name) else _named(name)
     # Grey first: a third of the values to resize.
     if channels is not None:
@@ -46,7 +47,7 @@ def load(
     return data if resolution is None else data.resize(resolution)
 
 
-def _named(name: Any) -> ImageData | Pictures:
+def _named(name: Any) -> ImageData | Points | Pictures:
     if isinstance(name, os.PathLike):
         name = os.path.join(os.curdir, name) if os.fspath(name) in _LOADERS else os.fspath(name)
     if not isinstance(name, str):

@@ -19,8 +19,8 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
 
     It falls with N and M, most where they are less than D: compare values of equal numbers of samples only.
 
-    With C1 = R1' R1 and C2 = R2' R2 the last trace is the sum of the singular values of R1 R2'. Nothing is squared and no
-    root is taken of what rounding made negative, so that singular covariances (N <= D, constant features) need no care.
+    With C1 = R1' R1 and C2 = R2' R2 the last trace is the sum of the singular values of R1 R2'. Nothing is squared and
+    no root is taken of what rounding made negative: singular covariances (N <= D, constant features) need no care.
 
     Raises TypeError or ValueError for other features.
     """

@@ -1,4 +1,4 @@
-"""Features from a network in a file that the user has: Inception, for distances that the literature can be compared with.
+"""Features from a network in a file that the user has: Inception, for distances to compare with the literature's.
 
 The network of the widely used FID is the one of the TensorFlow archive of 2015-12-05; its TorchScript conversion,
 inception-2015-12-05.pt, resizes images itself and takes `return_features`.
@@ -22,8 +22,8 @@ CHUNK = 64  # images in work at once
 class FileFeatures:
     """Features of images by the network in `path`.
 
-    path: a TorchScript archive, or what torch.export saved (.pt2, with a batch of any size). It takes images (N, 3, H, W)
-    uint8 of the size they have, and gives features (N, D); if it has an argument `return_features`, that is True.
+    path: a TorchScript archive, or what torch.export saved (.pt2, with a batch of any size). It takes images
+    (N, 3, H, W) uint8 of the size they have, and gives features (N, D); an argument `return_features` of it is True.
 
     Loading either runs what is in the file: use files of a source you trust. A pickled module is refused.
 
@@ -57,7 +57,11 @@ class FileFeatures:
     def describe(self) -> dict[str, Any]:
         """For the protocol of an evaluation."""
         digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
-        return {"features": f"{self.path.name}, SHA-256 {digest[:16]}", "resize": "by the network", "range": "uint8, RGB"}
+        return {
+            "features": f"{self.path.name}, SHA-256 {digest[:16]}",
+            "resize": "by the network",
+            "range": "uint8, RGB",
+        }
 
 
 def _load(path: Path, device: torch.device) -> tuple[Any, dict[str, bool]]:

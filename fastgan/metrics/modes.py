@@ -28,8 +28,8 @@ def class_balance(real: Tensor, fake: Tensor, classes: int) -> Classes:
     Sohl-Dickstein, "Unrolled Generative Adversarial Networks", 2017; Srivastava et al., "VEEGAN", 2017).
 
     real: (N,), fake: (M,), integer labels in 0..classes - 1, N, M >= 1, both as one classifier gives them.
-    divergence: 0 for equal histograms, at most ln(classes) where the data's classes are equally frequent, infinite where
-    a fake sample is of a class without a real one.
+    divergence: 0 for equal histograms, at most ln(classes) where the data's classes are equally frequent, infinite
+    where a fake sample is of a class without a real one.
 
     Raises TypeError or ValueError for other labels.
     """
@@ -52,7 +52,7 @@ def mixture_modes(points: Tensor, centres: Tensor, deviation: float) -> Modes:
     that lie so near to one (Srivastava et al., "VEEGAN: Reducing Mode Collapse in GANs using Implicit Variational
     Learning", 2017).
 
-    points: (N, D) samples, centres: (K, D), floating point, N, K >= 1.   deviation: of each Gaussian, in each dimension.
+    points: (N, D) samples, centres: (K, D), floating point, N, K >= 1.   deviation: of each mode, in each dimension.
 
     Raises TypeError or ValueError for others.
     """

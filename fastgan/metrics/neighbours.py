@@ -51,7 +51,9 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> PrecisionRecall:
 
     A point is among a set where it is as near to one of the set's points as that one's k-th neighbour in the set.
 
-    real: (N, D), fake: (M, D), N, M > k; floating point, worked on in float64. Raises TypeError or ValueError for others.
+    real: (N, D), fake: (M, D), N, M > k; floating point, worked on in float64.
+
+    Raises TypeError or ValueError for other features or k.
     """
     real, fake = _two(real, fake, k)
     precision = (_balls(real, fake, k)[0] > 0).double().mean()
@@ -63,10 +65,12 @@ def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> DensityCoverage:
     """How densely fake samples lie where the data do, and the share of the data that has one near (Naeem, Oh, Uh, Choi,
     Yoo, "Reliable Fidelity and Diversity Metrics for Generative Models", 2020).
 
-    Of each real point a ball reaches to its k-th neighbour. density: the balls that a fake sample lies in, divided by k,
-    1 on average where the two distributions are one. coverage: the share of balls with a fake sample.
+    Of each real point a ball reaches to its k-th neighbour. density: the balls that a fake sample lies in, divided by
+    k, 1 on average where the two distributions are one. coverage: the share of balls with a fake sample.
 
-    real: (N, D), N > k, fake: (M, D); floating point, worked on in float64. Raises TypeError or ValueError for others.
+    real: (N, D), fake: (M, D), N, M > k; floating point, worked on in float64.
+
+    Raises TypeError or ValueError for other features or k.
     """
     real, fake = _two(real, fake, k)
     inside, reached = _balls(real, fake, k)
@@ -82,8 +86,8 @@ def memorisation(train: Tensor, fake: Tensor, held_out: Tensor | None = None) ->
 
     ratio: the median distance of fake samples, divided by that of held-out ones: 1 where they are as new as these, less
     where they are nearer to the training data. copies: the share of fake samples that are nearer to the training data
-    than all but 1 % of the held-out ones. (Meehan, Chaudhuri, Dasgupta, "A Non-Parametric Test to Detect Data-Copying in
-    Generative Models", 2020, compare the same distances.)
+    than all but 1 % of the held-out ones. (Meehan, Chaudhuri, Dasgupta, "A Non-Parametric Test to Detect Data-Copying
+    in Generative Models", 2020, compare the same distances.)
 
     Raises TypeError or ValueError for other features.
     """

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-PATCH = 7  # pixels a side
+PATCH = 7  # pixels a side; images that are smaller are one patch
 SMALLEST = 16  # pixels a side of the last level
 CHUNK_VALUES = 1 << 21  # of images or projections in work at once
 BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
@@ -19,7 +19,7 @@ class SlicedWasserstein:
         metric.distance(fake)      the mean over the levels
         metric.levels(fake)        {64: fine detail, 32: ..., 16: the whole image}
 
-    real: (N, C, H, W) with H, W >= 7, uint8 or floating point in [-1, 1]; the work is done on its device, in float32.
+    real: (N, C, H, W), uint8 or floating point in [-1, 1]; the work is done on its device, in float32.
     seed: of the directions and of the places of patches; torch's global generators are left alone.
     projections: random unit directions.   patches: an image, at random places.
 
@@ -38,10 +38,13 @@ class SlicedWasserstein:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
         _check("real", real)
         self._seed = seed
-        self._patches = patches
         self._shape = real.shape[1:]
+        self._patch = min(PATCH, *self._shape[1:])  # pixels a side
+        self._patches = patches if max(self._shape[1:]) > self._patch else 1  # of one place one is enough
         self._device = real.device
-        directions = torch.randn(projections, self._shape[0] * PATCH**2, generator=torch.Generator().manual_seed(seed))
+        directions = torch.randn(
+            projections, self._shape[0] * self._patch**2, generator=torch.Generator().manual_seed(seed)
+        )
         self._directions = (directions / directions.norm(dim=1, keepdim=True)).to(real.device)
         self._real = []  # of each level: the deviation of its channels, and its sorted projections
         for _, patches_of_level in self._describe(real):
@@ -72,15 +75,15 @@ class SlicedWasserstein:
 
     @torch.no_grad()
     def _describe(self, images: Tensor) -> list[tuple[int, Tensor]]:
-        """Of each level its height and its patches, (images * patches, C, 49)."""
+        """Of each level its height and its patches, (images * patches, C, values)."""
         generator = torch.Generator().manual_seed(self._seed)
         channels, height, width = self._shape
         levels: list[tuple[int, Tensor, Tensor]] = []
         while not levels or min(height, width) >= SMALLEST:
             count = len(images) * self._patches
-            room = torch.tensor([height - PATCH + 1, width - PATCH + 1])
+            room = torch.tensor([height - self._patch + 1, width - self._patch + 1])
             places = (torch.rand(len(images), self._patches, 2, generator=generator) * room).long().to(self._device)
-            levels.append((height, places, torch.empty(count, channels, PATCH**2, device=self._device)))
+            levels.append((height, places, torch.empty(count, channels, self._patch**2, device=self._device)))
             height, width = (height + 1) // 2, (width + 1) // 2
         step = max(1, CHUNK_VALUES // images[0].numel())
         for start in range(0, len(images), step):
@@ -89,14 +92,14 @@ class SlicedWasserstein:
                 raise ValueError("images hold NaN or infinity: the generator that made them has diverged")
             pyramid = _laplacian(chunk, len(levels))
             for (_, places, patches), level in zip(levels, pyramid):
-                found = _patches_at(level, places[start : start + step])
+                found = _patches_at(level, places[start : start + step], self._patch)
                 patches[start * self._patches : start * self._patches + len(found)] = found
         return [(size, patches) for size, _, patches in levels]
 
     def _projected(self, patches: Tensor, deviation: Tensor, start: int, stop: int) -> Tensor:
         """(stop - start, N) sorted projections of the patches divided by the deviation: it is the directions that are
         divided."""
-        directions = self._directions[start:stop].view(stop - start, -1, PATCH**2) / deviation
+        directions = self._directions[start:stop].view(stop - start, -1, self._patch**2) / deviation
         return _sorted(directions.flatten(1) @ patches.flatten(1).t())
 
 
@@ -104,11 +107,8 @@ def _check(name: str, images: Tensor) -> None:
     if not isinstance(images, Tensor) or not (images.dtype == torch.uint8 or images.is_floating_point()):
         given = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"{name} must be a tensor of images, uint8 or floating point in [-1, 1], got {given}")
-    if images.dim() != 4 or 0 in images.shape or min(images.shape[2:]) < PATCH:
-        raise ValueError(
-            f"{name} must be (N, C, H, W) with at least one image of {PATCH}x{PATCH} pixels, "
-            f"got shape {tuple(images.shape)}"
-        )
+    if images.dim() != 4 or 0 in images.shape:
+        raise ValueError(f"{name} must be (N, C, H, W) with at least one image, got shape {tuple(images.shape)}")
 
 
 def _unit(images: Tensor) -> Tensor:
@@ -138,9 +138,9 @@ def _blur(size: int) -> Tensor:
     return matrix
 
 
-def _patches_at(level: Tensor, places: Tensor) -> Tensor:
-    """level (N, C, H, W), places (N, P, 2) of top left corners -> (N P, C, 49)"""
-    windows = level.unfold(2, PATCH, 1).unfold(3, PATCH, 1).permute(0, 2, 3, 1, 4, 5)
+def _patches_at(level: Tensor, places: Tensor, side: int) -> Tensor:
+    """level (N, C, H, W), places (N, P, 2) of top left corners -> (N P, C, side^2)"""
+    windows = level.unfold(2, side, 1).unfold(3, side, 1).permute(0, 2, 3, 1, 4, 5)
     image = torch.arange(len(level), device=level.device)[:, None]
     return windows[image, places[..., 0], places[..., 1]].flatten(0, 1).flatten(2)
 

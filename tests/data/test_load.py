@@ -92,12 +92,12 @@ class TestLoad:
         assert torch.equal(load("emoji").images, before)
 
     def test_names_are_those_it_accepts(self):
-        assert names() == ("digits", "emoji")
+        assert names() == ("digits", "emoji", "ring", "grid")
 
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("emojy", "unknown data set 'emojy': did you mean 'emoji'. accepted are digits, emoji"),
+            ("emojy", "unknown data set 'emojy': did you mean 'emoji'. accepted are digits, emoji, ring, grid"),
             ("Digits", "unknown data set 'Digits': did you mean 'digits'. accepted are digits, emoji"),
             ("imagenet", "unknown data set 'imagenet': accepted are digits, emoji"),
             (["emoji"], "unknown data set .'emoji'.: "),

@@ -1,0 +1,51 @@
+"""Images of any source, in memory."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from fastgan.data.batches import Batches
+from fastgan.data.gaussians import Points
+from fastgan.data.images import ImageData
+from fastgan.data.pictures import to_uint8
+
+BATCH = 64
+BYTES = 1 << 30  # of images, at most
+
+
+def gather(source: Any, most: int, *, seed: int = 0, workers: int | None = None) -> ImageData | Points:
+    """At most `most` images of what `Batches` takes, at most 1 GiB of them; a random choice by `seed` where there are
+    more, of a stream about the first. Floating point is rounded to uint8. Points are given back as they are.
+
+    TypeError or ValueError for a source that cannot be used.
+    """
+    if isinstance(source, Points):
+        return source
+    if isinstance(source, ImageData) and len(source) <= most:
+        return source
+    size = min(BATCH, len(source)) if hasattr(source, "__len__") else BATCH
+    batches = Batches(source, max(1, size), seed=seed, channels_last=False, drop_last=False, workers=workers, memory=0)
+    images, labels, count = [], [], 0
+    while True:
+        before = batches.state_dict()["position"]
+        batch = next(batches)
+        images.append(to_uint8(batch.images))
+        labels.append(batch.labels)
+        count += len(batch.images)
+        most = min(most, max(1, BYTES // math.prod(batch.images.shape[1:])))
+        place = batches.state_dict()
+        if count >= most or place["epoch"] > 0 or place["position"] <= before:
+            break
+    classes = tuple(getattr(source, "classes", ()))
+    known = torch.cat([part for part in labels if part is not None])[:most] if labels[0] is not None else None
+    if known is not None and len(classes) <= int(known.max()):
+        classes = tuple(str(number) for number in range(int(known.max()) + 1))
+    return ImageData(
+        images=torch.cat(images)[:most],
+        labels=known if classes else None,
+        classes=classes if known is not None else (),
+        name=str(getattr(source, "name", type(source).__name__)),
+    )

@@ -1,0 +1,82 @@
+"""`ring` and `grid`: points of the plane from a mixture of Gaussians, on which it shows which modes a GAN drops.
+
+As in Srivastava et al., "VEEGAN: Reducing Mode Collapse in GANs using Implicit Variational Learning", 2017, scaled into
+[-1, 1]: there the ring has radius 1 and deviation 0.01, the grid spacing 2 and deviation 0.05.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+COUNT = 10_000  # points of a set
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Points of the plane, which train as images of two channels and one pixel.
+
+    points: (N, 2) float32 in [-1, 1].   labels: (N,) int64, the mode of each.   centres: (K, 2) float32, of the modes.
+    deviation: of each mode, in each dimension.
+    """
+
+    points: Tensor
+    labels: Tensor
+    centres: Tensor
+    deviation: float
+    name: str
+    captions: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @property
+    def images(self) -> Tensor:
+        """(N, 2, 1, 1)"""
+        return self.points[:, :, None, None]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(f"mode {number}" for number in range(len(self.centres)))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of every point taken as an image."""
+        return 2, 1, 1
+
+    def resize(self, resolution: int) -> Points:
+        return self._only("resolution", resolution, 1)
+
+    def with_channels(self, channels: int) -> Points:
+        return self._only("channels", channels, 2)
+
+    def _only(self, name: str, given: int, own: int) -> Points:
+        if given != own:
+            raise ValueError(
+                f"{self.name} is a set of points of the plane, images of 2 channels and 1x1 pixels: {name} must be "
+                f"{own}, not {given}. Train a system of that size on it, such as gan with resolution=1, channels=2"
+            )
+        return self
+
+
+def ring() -> Points:
+    """10,000 points, 8 modes on a circle of radius 0.8, deviation 0.008."""
+    angles = torch.arange(8, dtype=torch.float64) * (2 * math.pi / 8)
+    return _mixture("ring", 0.8 * torch.stack([angles.cos(), angles.sin()], dim=1), 0.008)
+
+
+def grid() -> Points:
+    """10,000 points, 25 modes on a square grid from -0.8 to 0.8, spacing 0.4, deviation 0.01."""
+    line = torch.linspace(-0.8, 0.8, 5, dtype=torch.float64)
+    return _mixture("grid", torch.cartesian_prod(line, line), 0.01)
+
+
+def _mixture(name: str, centres: Tensor, deviation: float) -> Points:
+    """The same points every time, as many of each mode."""
+    labels = torch.arange(COUNT) % len(centres)
+    noise = torch.randn(COUNT, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    points = centres[labels] + deviation * noise
+    return Points(points.float(), labels, centres.float(), deviation, name)
