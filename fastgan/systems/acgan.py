@@ -109,7 +109,11 @@ def generator(config: ACGANConfig) -> nn.Sequential:
         nn.Unflatten(1, (width, 4, 4)),
     ]
     while width > config.width:
-        layers += [nn.ConvTranspose2d(width, width // 2, 5, 2, 2, 1), nn.BatchNorm2d(width // 2), nn.ReLU(True)]
+        layers += [
+            nn.ConvTranspose2d(width, width // 2, 5, 2, 2, 1, bias=False),
+            nn.BatchNorm2d(width // 2),
+            nn.ReLU(True),
+        ]
         width //= 2
     return nn.Sequential(*layers, nn.ConvTranspose2d(width, config.channels, 5, 2, 2, 1), nn.Tanh())
 
@@ -125,7 +129,7 @@ class Discriminator(nn.Module):
             after = width << level
             norm = [nn.BatchNorm2d(after)] if level else []
             layers += [
-                nn.Conv2d(before, after, 3, stride, 1),
+                nn.Conv2d(before, after, 3, stride, 1, bias=not level),
                 *norm,
                 nn.LeakyReLU(0.2, True),
                 nn.Dropout(config.dropout),

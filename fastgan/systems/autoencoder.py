@@ -145,7 +145,7 @@ class Autoencoder(System):
     def root(self) -> Tensor:
         """(latent, latent), lower triangular: of the codes' covariance."""
         # A little more of the diagonal, because dimensions may depend on each other.
-        least = 1e-4 * self.covariance.diagonal().mean() + 1e-8
+        least = 1e-5 * self.covariance.diagonal().mean().clamp(min=1e-12)
         return torch.linalg.cholesky(self.covariance + least * torch.eye(len(self.mean)).to(self.covariance))
 
     def latent(self, count: int, generator: torch.Generator | None = None) -> Tensor:
