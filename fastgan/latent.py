@@ -1,6 +1,10 @@
-"""Ways between latents and sums of them, for a generator to draw. Pure functions of tensors."""
+"""Ways between latents, sums and directions of them, for a generator to draw, and the latent of a picture."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -67,3 +71,104 @@ def arithmetic(*terms: tuple[float, Tensor]) -> Tensor:
             f"each term must be (N, ...) with N >= 1 latents of one shape, got {', '.join(map(str, shapes))}"
         )
     return torch.stack([weight * latents.mean(dim=0) for weight, latents in terms]).sum(dim=0)
+
+
+def combine(expression: str, groups: Mapping[str, Tensor]) -> Tensor:
+    """`arithmetic` of named groups of latents: combine("smiling woman - neutral woman + neutral man", groups).
+
+    groups: latents (N, ...) by name; names hold neither + nor -.   ->   (...)
+
+    ValueError for an expression that reads otherwise or a name that no group has.
+    """
+    terms = re.findall(r"([-+]?)([^-+]+)", expression)
+    if not terms or "".join(sign + name for sign, name in terms) != expression or any(not s for s, _ in terms[1:]):
+        raise ValueError(f"cannot read {expression!r}: write names of groups with + or - between them")
+    unknown = [name.strip() for _, name in terms if name.strip() not in groups]
+    if unknown:
+        raise ValueError(f"no group {', '.join(map(repr, unknown))}; the groups are {', '.join(groups)}")
+    return arithmetic(*((-1 if sign == "-" else 1, groups[name.strip()]) for sign, name in terms))
+
+
+def directions(latents: Tensor, labels: Tensor) -> dict[int, Tensor]:
+    """Of each label the way to more of it: the mean of its latents less that of all others', as a unit vector.
+
+    latents: (N, ...) of samples.   labels: (N,) integers or bools, what the samples show, by eye or by a classifier
+    such as `fastgan.metrics.Classifier`.   ->   {label: (...)}
+
+        latents[0] + 3 * directions(latents, labels)[1]
+
+    (The attribute vectors of Larsen, Sonderby, Larochelle, Winther, "Autoencoding beyond pixels", 2016.)
+
+    ValueError where there are fewer than two labels.
+    """
+    if latents.dim() < 2 or labels.shape != latents.shape[:1]:
+        raise ValueError(
+            f"latents (N, ...) need as many labels (N,), got {tuple(latents.shape)} and {tuple(labels.shape)}"
+        )
+    found = labels.unique().tolist()
+    if len(found) < 2:
+        raise ValueError(f"a direction leads from one label to others: at least two are needed, got {found}")
+    ways = {}
+    for label in found:
+        own = (labels == label).to(latents.device)
+        way = (latents[own].double().mean(dim=0) - latents[~own].double().mean(dim=0)).to(latents.dtype)
+        ways[int(label)] = way / way.norm().clamp_min(torch.finfo(way.dtype).tiny)
+    return ways
+
+
+class Projection(NamedTuple):
+    """latent: (...), the best.   error: its mean squared error.   errors: (steps + 1, R), of each start over the steps.
+    way: (steps + 1, ...), the latents of the start that came to the best."""
+
+    latent: Tensor
+    error: float
+    errors: Tensor
+    way: Tensor
+
+
+def project(
+    generate: Callable[[Tensor], Tensor], picture: Tensor, starts: Tensor, *, steps: int = 200, rate: float = 0.1
+) -> Projection:
+    """The latent whose image is nearest to `picture`: Adam from each of `starts`, mean squared error of pixels.
+
+    generate: latents (R, ...) -> images (R, C, H, W), differentiable, of networks in eval mode.
+    picture: (C, H, W) in [-1, 1].   starts: (R, ...) latents, R >= 1.
+    steps: of Adam.   rate: its learning rate, which falls to 0 as a cosine.
+
+    No gradient reaches the networks' parameters. (Abdal, Qin, Wonka, "Image2StyleGAN", 2019; Lipton, Tripathi, "Precise
+    Recovery of Latent Vectors from Generative Adversarial Networks", 2017.)
+
+    ValueError for a picture of another shape than the images', or steps or rate that are not positive.
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps must be a positive integer, got {steps!r}")
+    if not rate > 0:
+        raise ValueError(f"rate must be a positive number, got {rate!r}")
+    if starts.dim() < 2 or len(starts) == 0:
+        raise ValueError(f"starts must be (R, ...) with R >= 1 latents, got shape {tuple(starts.shape)}")
+    with torch.enable_grad():
+        latents = starts.detach().clone().requires_grad_()
+        optimizer = torch.optim.Adam([latents], lr=rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        errors, ways = [], []
+        for step in range(steps + 1):
+            images = generate(latents)
+            if images.shape[1:] != picture.shape:
+                raise ValueError(
+                    f"picture must be {tuple(images.shape[1:])}, as the images are, got shape {tuple(picture.shape)}"
+                )
+            error = (images.float() - picture.to(images.device)).square().flatten(1).mean(dim=1)
+            errors.append(error.detach())
+            ways.append(latents.detach().clone())
+            if step < steps:
+                (latents.grad,) = torch.autograd.grad(error.sum(), latents)
+                optimizer.step()
+                schedule.step()
+    table = torch.stack(errors)
+    if not table.isfinite().all():
+        raise FloatingPointError("the error of the projection is not finite: try a smaller rate")
+    place = int(table.argmin())
+    step, best = divmod(place, table.shape[1])
+    way = torch.stack([latent[best] for latent in ways[: step + 1]])
+    way = torch.cat([way, way[-1:].expand(steps - step, *way.shape[1:])])
+    return Projection(way[-1], table[step, best].item(), table, way)

@@ -11,7 +11,10 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-COMMANDS = ("train", "sample", "interpolate", "arithmetic", "export", "explain", "systems", "bench", "doctor")
+COMMANDS = (
+    "train", "sample", "interpolate", "arithmetic", "project", "evaluate", "report", "export", "explain", "systems",
+    "bench", "doctor",
+)  # fmt: skip
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 

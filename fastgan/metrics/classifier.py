@@ -10,9 +10,7 @@ import hashlib
 import io
 import json
 import logging
-import os
 import pickle
-import secrets
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fastgan
+from fastgan.data.writing import replace_file
 from fastgan.nn import ConvNormAct2d
 from fastgan.tuning.store import folder
 
@@ -249,13 +248,8 @@ def _write(file: Path, network: nn.Module) -> None:
     buffer = io.BytesIO()
     torch.save(network.state_dict(), buffer)
     content = buffer.getvalue()
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(hashlib.sha256(content).digest() + content)
-            os.replace(temporary, file)
-        finally:
-            temporary.unlink(missing_ok=True)
+        replace_file(file, hashlib.sha256(content).digest() + content)
     except OSError as error:
-        log.warning("%s cannot be written (%s): the next evaluation trains it again", file, error.strerror)
+        log.warning("%s: %s; the next evaluation trains it again", file, error.strerror)

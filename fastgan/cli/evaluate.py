@@ -1,0 +1,75 @@
+"""fastgan evaluate: how good the samples of a run are."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from fastgan.cli.drawing import add_options, system_of
+
+
+def add(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="tell how good the samples of a run are",
+        description="Compares samples with the data: Frechet and kernel distance, precision, recall, density, "
+        "coverage, classes, copies, path length. Features come from a classifier that is trained on the data once (seconds), or "
+        "from --inception. The table also goes to RUN/evaluation.json.",
+    )
+    parser.add_argument("run", metavar="RUN", help="directory of the run, or a file that `fastgan export` made of it")
+    parser.add_argument("--samples", type=int, metavar="N", help="(default: as many as the data, at most 10,000)")
+    parser.add_argument("--data", help="compare with these instead of the data trained on")
+    parser.add_argument("--metrics", metavar="A,B", help="these only, as frechet,precision (default: all)")
+    parser.add_argument(
+        "--inception", metavar="FILE", help="features of this TorchScript file, which runs: only from whom you trust"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the result to this file too")
+    add_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from fastgan.data import load
+    from fastgan.data.writing import replace_file
+    from fastgan.metrics.inception import FileFeatures
+    from fastgan.metrics.scores import Scores, check_metrics, evaluate
+    from fastgan.training.run import Run
+
+    names = check_metrics(part.strip() for part in args.metrics.split(",")) if args.metrics is not None else None
+    if args.json and not Path(args.json).parent.is_dir():
+        raise FileNotFoundError(f"cannot write {args.json}: there is no directory {Path(args.json).parent}")
+    exported = Path(args.run).suffix == ".safetensors"
+    if exported and args.data is None:
+        raise ValueError(f"{args.run} does not say what it was trained on: --data NAME")
+    system = system_of(args)
+    name = args.data or Run(args.run).asked().data
+    channels, resolution, _ = system.image_shape
+    try:
+        source = load(name, resolution, channels)
+    except ValueError as error:
+        advice = "" if args.data else "; --data NAME gives other data, fastgan.metrics.evaluate takes those of Python"
+        raise ValueError(f"{error}{advice}") from error
+    features = FileFeatures(args.inception, system.device) if args.inception else None
+    scores = evaluate(system, source, samples=args.samples, features=features, metrics=names, seed=args.seed)
+    scores = Scores(scores.values, {"data": source.name, **scores.protocol, **_weights(args, exported)})
+    print(scores)
+    files = [Path(args.json)] if args.json else []
+    if not exported and names is None:  # a part would take the place of the whole
+        files.append(Run(args.run).path / "evaluation.json")
+    for file in files:
+        replace_file(file, scores.json().encode())
+    return 0
+
+
+def _weights(args: argparse.Namespace, exported: bool) -> dict[str, Any]:
+    from fastgan.training.run import Run, versions
+
+    if exported:
+        return {"weights": str(args.run), **versions()}
+    state = Run(args.run).read(args.checkpoint)
+    averaged = state["ema"] is not None and not args.raw
+    return {
+        "checkpoint": f"{args.checkpoint}, step {state['step']}",
+        "weights": "moving average" if averaged else "as trained",
+        **versions(),
+    }
