@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import Any
 
-from fastgan.cli.drawing import add_options, cells, check_out, enlarged, labelled, latents, system_of
+from fastgan.cli.drawing import add_options, cells, check_out, enlarged, labelled, labels_of, latents, system_of
 
 EXAMPLE = '"1,5,7 - 2,3,9 + 4,6,8"'
 NOISE = 0.25  # of the paper: uniform, to both sides
@@ -35,6 +35,9 @@ def run(args: argparse.Namespace) -> int:
     terms = parse(args.expression)
     suffix = check_out(args.out, ".png", ".gif")
     system = system_of(args)
+    classes = labels_of(system, args.labels)[:1]
+    if args.labels and "," in args.labels:
+        raise ValueError(f"arithmetic draws one class, as --labels {classes[0]}, not {args.labels}")
 
     import torch
 
@@ -47,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     result = arithmetic(*zip(signs, groups))
     if suffix == ".gif":
         first = arithmetic((signs[0], groups[0]))
-        images = cells(system, interpolate(first, result, FRAMES))
+        images = cells(system, interpolate(first, result, FRAMES), classes)
         save_gif(args.out, enlarged(images, 128))
         print(f"{args.out}: {FRAMES} images")
         return 0
@@ -61,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     noise[-1] = 0
     latent.append(result + (NOISE * noise).to(result))
     labels += [*[""] * (columns - 1), "="]
-    images = cells(system, torch.cat(latent))
+    images = cells(system, torch.cat(latent), classes)
     images[[label is None for label in labels]] = 0
     save_png(args.out, grid(labelled(images, [label or "" for label in labels]), columns))
     print(f"{args.out}: {args.expression}")

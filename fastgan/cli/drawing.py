@@ -19,6 +19,9 @@ READABLE = 56  # pixels a side that a cell with a number needs
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the latents (default: 0)")
+    parser.add_argument(
+        "--labels", metavar="N,N,...", help="of a conditional system: classes, each in turn (default: all of them)"
+    )
     parser.add_argument("--raw", action="store_true", help="the trained weights, not their moving average")
     parser.add_argument(
         "--checkpoint", choices=("last", "best", "previous"), default="last", help="of the run (default: last)"
@@ -60,14 +63,39 @@ def latents(system: System, numbers: Sequence[int], seed: int) -> Tensor:
     return torch.cat(blocks)[list(numbers)]
 
 
-def cells(system: System, latent: Tensor) -> Tensor:
-    """(N, ...) latents -> (N, 1 or 3, H, W) uint8 on the CPU. Of channels that no PNG shows, the first one."""
+def labels_of(system: System, asked: str | None) -> list[int]:
+    """The classes to draw, in turn, as `--labels` says; none where the system is not conditional."""
+    if asked is None:
+        return list(range(system.classes))
+    if not system.classes:
+        raise ValueError(f"{system.name} is not conditional: its samples have no classes, leave out --labels")
+    try:
+        labels = [int(part) for part in asked.split(",")]
+    except ValueError:
+        raise ValueError(f"--labels takes whole numbers with commas between them, as 0,1,2, not {asked!r}") from None
+    for label in labels:
+        if not 0 <= label < system.classes:
+            raise ValueError(f"--labels lie in 0..{system.classes - 1}, not {label}")
+    return labels
+
+
+def cells(system: System, latent: Tensor, labels: Sequence[int] = ()) -> Tensor:
+    """(N, ...) latents -> (N, 1 or 3, H, W) uint8 on the CPU. Of channels that no PNG shows, the first one.
+
+    labels: of a conditional system, taken in turn."""
     import torch
 
     from fastgan.data import to_uint8
 
-    images = torch.cat([system.sample(len(part), latent=part).cpu() for part in latent.split(64)])
-    return to_uint8(images if images.shape[1] in (1, 3) else images[:, :1])
+    parts = latent.split(64)
+    turns: Sequence[Tensor | None] = [None] * len(parts)
+    if labels:
+        turns = (
+            torch.tensor(labels, device=latent.device).repeat(-(-len(latent) // len(labels)))[: len(latent)].split(64)
+        )
+    images = [system.sample(len(part), latent=part, labels=turn).cpu() for part, turn in zip(parts, turns)]
+    together = torch.cat(images)
+    return to_uint8(together if together.shape[1] in (1, 3) else together[:, :1])
 
 
 def enlarged(images: Tensor, least: int) -> Tensor:

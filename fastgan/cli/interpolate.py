@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fastgan.cli.drawing import add_options, cells, check_out, enlarged, latents, system_of
+from fastgan.cli.drawing import add_options, cells, check_out, enlarged, labels_of, latents, system_of
 
 
 def add(subparsers: Any) -> None:
@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     numbers = range(2 * rows) if args.start is None else (args.start, args.end)
     ends = latents(system, numbers, args.seed)
     way = interpolate(ends[0::2], ends[1::2], args.steps, args.mode)  # (steps, rows, ...)
-    images = cells(system, way.transpose(0, 1).flatten(0, 1)).unflatten(0, (-1, args.steps))
+    labels = [label for label in labels_of(system, args.labels) for _ in range(args.steps)]  # a class a way
+    images = cells(system, way.transpose(0, 1).flatten(0, 1), labels).unflatten(0, (-1, args.steps))
     if suffix == ".png":
         save_png(args.out, grid(images.flatten(0, 1), args.steps))
     else:

@@ -1,0 +1,112 @@
+"""Classes of a conditional system in what the commands draw."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import fastgan.training
+from fastgan.cli import main
+from fastgan.cli.drawing import cells, labels_of
+from fastgan.systems import create
+from fastgan.systems.base import System
+
+SIDE, SPACE = 16, 2  # pixels of a cell, and between two
+
+
+class Shades(System):
+    """An image of a class is of one shade, 10 times the class."""
+
+    name = "shades"
+
+    def __init__(self):
+        super().__init__(SimpleNamespace())
+        self.classes = 4
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def phases(self):
+        return []
+
+    def latent(self, count, generator=None):
+        return torch.randn(count, 3, generator=generator)
+
+    def generate(self, latent, labels=None):
+        assert labels is not None
+        return (labels * 10 / 127.5 - 1).view(-1, 1, 1, 1).expand(-1, 1, SIDE, SIDE)
+
+
+@pytest.fixture
+def draw(monkeypatch, tmp_path):
+    """The classes that a command draws, row by row: -1 where there is no image."""
+    monkeypatch.setattr(fastgan.training, "load", lambda *_, **__: Shades())
+
+    def command(*arguments):
+        path = tmp_path / "picture.png"
+        name, *rest = arguments
+        assert main([name, "run", *map(str, rest), "--out", str(path)]) == 0
+        return np.array(Image.open(path).convert("L")), path
+
+    return command
+
+
+def shades(picture, columns, rows):
+    height, width = picture.shape[0] / rows, picture.shape[1] / columns
+    return [[int(picture[int((r + 0.5) * height), int((c + 0.5) * width)]) // 10 for c in range(columns)]
+            for r in range(rows)]  # fmt: skip
+
+
+class TestSample:
+    def test_a_column_a_class(self, draw):
+        picture, _ = draw("sample", "--count", 8)
+        assert shades(picture, 4, 2) == [[0, 1, 2, 3]] * 2
+
+    def test_those_asked_for(self, draw):
+        picture, _ = draw("sample", "--count", 6, "--labels", "3,1")
+        assert shades(picture, 2, 3) == [[3, 1]] * 3
+
+    def test_one(self, draw):
+        picture, _ = draw("sample", "--count", 4, "--labels", 2)
+        assert shades(picture, 2, 2) == [[2, 2]] * 2
+
+    def test_columns_of_ones_own(self, draw):
+        picture, _ = draw("sample", "--count", 6, "--columns", 3)
+        assert shades(picture, 3, 2) == [[0, 1, 2], [3, 0, 1]]
+
+    def test_the_turn_goes_on_from_part_to_part(self):
+        images = cells(Shades(), torch.zeros(70, 3), [0, 1, 2])
+        assert [int(image.flatten()[0]) // 10 for image in images] == [i % 3 for i in range(70)]
+
+
+def test_interpolate_keeps_the_class_of_a_way(draw):
+    picture, _ = draw("interpolate", "--rows", 3, "--steps", 5, "--labels", "2,0")
+    assert shades(picture, 5, 3) == [[2] * 5, [0] * 5, [2] * 5]
+
+
+def test_arithmetic_draws_one_class(draw, capsys):
+    picture, path = draw("arithmetic", "0 - 1", "--labels", 3)
+    assert shades(picture, 5, 3) == [[3, 0, 0, 0, 3], [3, 0, 0, 0, 3], [3] * 5]
+    assert main(["arithmetic", "run", "0 - 1", "--labels", "3,1", "--out", str(path)]) == 2
+    assert "arithmetic draws one class, as --labels 3, not 3,1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("4", r"--labels lie in 0\.\.3, not 4"),
+        ("-1", r"--labels lie in 0\.\.3, not -1"),
+        ("one", "--labels takes whole numbers with commas between them, as 0,1,2, not 'one'"),
+        ("1,", "--labels takes whole numbers"),
+    ],
+)
+def test_says_what_is_wrong(asked, message):
+    with pytest.raises(ValueError, match=message):
+        labels_of(Shades(), asked)
+
+
+def test_without_classes_there_are_no_labels():
+    system = create("gan", resolution=1, channels=2, width=2)
+    assert labels_of(system, None) == []
+    with pytest.raises(ValueError, match="gan is not conditional: its samples have no classes, leave out --labels"):
+        labels_of(system, "1")
