@@ -85,7 +85,7 @@ def test_three_steps(loss, resolution, channels):
 
 class TestErrors:
     def test_unknown_loss(self):
-        with pytest.raises(ValueError, match="loss must be one of non_saturating, minimax, .*, not 'wgan'"):
+        with pytest.raises(ValueError, match=r"loss must be one of non_saturating, minimax, .*, not 'wgan'"):
             create("gan", loss="wgan")
 
     def test_relativistic_has_no_labels(self):
