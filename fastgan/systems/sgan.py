@@ -99,9 +99,12 @@ class SGAN(AdversarialSystem):
                 )
         self.images.copy_(torch.stack([image for images in kept for image in images]))
         seen = torch.cat(first)[:enough].to(self.images)
-        fit(self.generator, self.latent(len(seen)))
-        features = fit(self.discriminator.features, self.augment(seen))
-        fit(nn.Sequential(self.discriminator.classes), features)
+        # Latents and dropout are alike in all processes of a distributed run, and no stream of random numbers moves.
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(0)
+            fit(self.generator, self.latent(len(seen), torch.Generator().manual_seed(0)))
+            features = fit(self.discriminator.features, self.augment(seen))
+            fit(nn.Sequential(self.discriminator.classes), features)
 
     def labelled(self) -> tuple[Tensor, Tensor]:
         """Images (labelled_batch, C, H, W), drawn from those that have labels, and these, (labelled_batch,)."""

@@ -105,6 +105,17 @@ class TestBegin:
         assert logits.mean(0).abs().max() < 1e-5
         assert (logits.std(0, correction=0) - 0.1).abs().max() < 1e-4
 
+    def test_is_the_same_in_every_process_and_draws_nothing(self):
+        systems = small(), small()
+        states = []
+        for seed, system in enumerate(systems):
+            torch.manual_seed(seed)
+            state = torch.get_rng_state()
+            system.begin(batches(self.labels))
+            assert torch.equal(torch.get_rng_state(), state)
+            states.append(system.state_dict())
+        assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
     def test_says_what_is_wrong(self):
         with pytest.raises(ValueError, match="sgan needs data with labels, 2 images of each class"):
             small().begin(batches(None))
