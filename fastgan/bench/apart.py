@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -23,7 +24,8 @@ from typing import Any
 
 import torch
 
-from fastgan.bench.timing import Row, failure, interleaved, rows
+from fastgan.bench import launches
+from fastgan.bench.timing import WARM, Row, failure, interleaved, rows
 
 log = logging.getLogger("fastgan")
 
@@ -80,16 +82,25 @@ class Ready:
     arguments: Mapping[str, tuple[Any, ...]]
     calls: dict[str, Callable[[], Any]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    device: str = "cpu"
 
     def rows(self, case: str, facts: dict[str, Any], images: int, rounds: int, memory: bool) -> list[Row]:
         """Measures: times interleaved here, then the memory of each variant but torch.compile's, whose processes hold
         the compiler's memory as well."""
-        measured = {row.variant: row for row in rows(case, interleaved(self.calls, rounds=rounds), facts, images)}
+        times = interleaved(self.calls, rounds=rounds, device=self.device)
+        measured = {row.variant: row for row in rows(case, times, facts, images)}
+        if self.device == "cuda":
+            for name, call in self.calls.items():
+                row = measured[name]
+                measured[name] = replace(row, facts={**row.facts, **launches.count(call)})
         if memory:
             self.calls.clear()
             for name in measured:
                 if not name.startswith("compile"):
-                    row, held = measured[name], run(self.maker, self.arguments[name], calls=3)
+                    row, held = (
+                        measured[name],
+                        run(self.maker, self.arguments[name], calls=WARM if self.device == "cuda" else 3),
+                    )
                     megabytes = round(held["peak MB"] - held["built MB"], 1)
                     measured[name] = replace(row, facts={**row.facts, "step MB": megabytes})
         for name, reason in self.failed.items():
@@ -102,21 +113,24 @@ def ready(
     variants: Mapping[str, tuple[Any, ...]],
     compiled: Mapping[str, str] | None = None,
     limit: float = 600.0,
+    device: str = "cpu",
 ) -> Ready:
     """Makes all variants. `compiled`: those that call torch.compile, each with the eager variant whose results, a
-    sequence of losses, it must give at the first call; they are first tried apart, for at most `limit` seconds.
+    sequence of losses, it must give at the first call; they are first tried apart, for at most `limit` seconds. On
+    CUDA all of them at once: compiling keeps the processor busy, not the device.
     """
-    result = Ready(maker, variants)
+    result = Ready(maker, variants, device=device)
     expected: dict[str, list[float]] = {}
     for name, arguments in variants.items():
         if name not in (compiled or {}):
             result.calls[name] = make(maker, arguments)
         if name in (compiled or {}).values():
             expected[name] = _first(result.calls[name])
+    with ThreadPoolExecutor(max_workers=len(compiled or ()) or 1 if device == "cuda" else 1) as trials:
+        tried = {name: trials.submit(_tried, maker, name, variants[name], limit) for name in compiled or {}}
     for name, eager in (compiled or {}).items():
-        log.info("compiling: %s, for at most %.0f s", name, limit)
         try:
-            run(maker, variants[name], calls=1, limit=limit)
+            tried[name].result()
             call = make(maker, variants[name])
             agree(_first(call), expected[eager])
         except Exception as error:  # a peer's; whatever it is, the others are measured
@@ -126,6 +140,11 @@ def ready(
             result.calls[name] = call
     result.calls = {name: result.calls[name] for name in variants if name in result.calls}
     return result
+
+
+def _tried(maker: str, name: str, arguments: tuple[Any, ...], limit: float) -> None:
+    log.info("compiling: %s, for at most %.0f s", name, limit)
+    run(maker, arguments, calls=1, limit=limit)
 
 
 def _first(call: Callable[[], Any]) -> list[float]:
@@ -158,10 +177,12 @@ def main() -> None:
     maker, arguments, calls, threads = json.loads(sys.argv[1])
     torch.set_num_threads(threads)
     call = make(maker, tuple(arguments))
-    built = _memory("VmRSS")
+    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+    built = torch.cuda.memory_allocated() / 2**20 if cuda else _memory("VmRSS")
     for _ in range(calls):
         call()
-    print(json.dumps({"built MB": built, "peak MB": _memory("VmHWM")}))
+    peak = torch.cuda.max_memory_allocated() / 2**20 if cuda else _memory("VmHWM")
+    print(json.dumps({"built MB": built, "peak MB": peak}))
 
 
 if __name__ == "__main__":

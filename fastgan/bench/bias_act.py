@@ -14,13 +14,15 @@ from torch.nn import functional as F
 
 from fastgan import ops
 from fastgan.bench.norm_act import DCGAN_SHAPES, TINY
-from fastgan.bench.timing import check_accuracy
+from fastgan.bench.timing import all_captured, check_accuracy
 
 Calls = dict[str, Callable[[], list[Tensor]]]
 
 
-def _random(shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format, seed: int) -> Tensor:
-    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+def _random(
+    shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format, seed: int, device: str = "cpu"
+) -> Tensor:
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(device)
     return values.to(dtype).contiguous(memory_format=layout)
 
 
@@ -40,6 +42,7 @@ class BiasActCase:
     shape: tuple[int, int, int, int]
     dtype: torch.dtype
     layout: torch.memory_format
+    device: str = "cpu"
 
     def __str__(self) -> str:
         return f"bias_act leaky_relu {self.shape} {str(self.dtype)[6:]} {_name(self.layout)}"
@@ -50,9 +53,9 @@ class BiasActCase:
         return {"op": "bias_act", "shape": list(self.shape), "dtype": str(self.dtype)[6:], "least bytes": moved}
 
     def variants(self) -> Calls:
-        x = _random(self.shape, self.dtype, self.layout, 0).requires_grad_()
-        bias = _random(self.shape[1:2], self.dtype, torch.contiguous_format, 1).requires_grad_()
-        grad_y = _random(self.shape, self.dtype, self.layout, 2)
+        x = _random(self.shape, self.dtype, self.layout, 0, self.device).requires_grad_()
+        bias = _random(self.shape[1:2], self.dtype, torch.contiguous_format, 1, self.device).requires_grad_()
+        grad_y = _random(self.shape, self.dtype, self.layout, 2, self.device)
 
         def eager(act: Callable[..., Tensor]) -> Callable[..., Tensor]:
             return lambda x, bias: act(x + bias.view(-1, 1, 1), 0.2)
@@ -68,6 +71,8 @@ class BiasActCase:
         leaves = [t.detach().double().requires_grad_() for t in (x, bias)]
         exact = _forward_backward(eager(F.leaky_relu), leaves, grad_y.double())
         check_accuracy(str(self), calls["fastgan"](), calls["bias add + leaky_relu_"](), exact, ("y", "x", "bias"))
+        if self.device == "cuda":
+            return all_captured(calls)
         return calls
 
 
@@ -125,6 +130,11 @@ class ConvBiasActCase:
                                   grad_y.double())  # fmt: skip
         check_accuracy(str(self), calls["fastgan"](), calls["leaky_relu"](), exact, ("y", "x", "weight", "bias"))
         return calls
+
+
+def cuda_cases() -> Iterator[BiasActCase]:
+    for batch in (1024, 128):
+        yield BiasActCase((batch, 64, 32, 32), torch.bfloat16, torch.channels_last, "cuda")
 
 
 def cases() -> Iterator[BiasActCase | ConvBiasActCase]:

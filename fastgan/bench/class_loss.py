@@ -22,6 +22,7 @@ class ClassLossCase:
     rows: int  # of each kind
     classes: int
     dtype: torch.dtype = torch.float32
+    device: str = "cpu"
 
     def __str__(self) -> str:
         return f"class_loss {self.form} {self.rows} rows of {self.classes} {str(self.dtype)[6:]}"
@@ -34,9 +35,11 @@ class ClassLossCase:
     def variants(self) -> dict[str, Callable[[], list[Tensor]]]:
         generator = torch.Generator().manual_seed(0)
         count = 2 if self.form == "auxiliary classifier" else 3
-        leaves = [torch.randn(self.rows, self.classes, generator=generator).to(self.dtype).requires_grad_()
-                  for _ in range(count)]  # fmt: skip
-        labels = [torch.randint(self.classes, (self.rows,), generator=generator) for _ in range(2)]
+        leaves = [
+            torch.randn(self.rows, self.classes, generator=generator).to(self.device, self.dtype).requires_grad_()
+            for _ in range(count)
+        ]
+        labels = [torch.randint(self.classes, (self.rows,), generator=generator).to(self.device) for _ in range(2)]
 
         def eager() -> list[Tensor]:
             loss, means = self._plain([x.float() for x in leaves], labels)
@@ -82,6 +85,10 @@ class ClassLossCase:
             leaf.grad = None
         loss.backward()
         return [loss, *(leaf.grad for leaf in leaves if leaf.grad is not None)]
+
+
+def cuda_cases() -> Iterator[ClassLossCase]:
+    yield ClassLossCase("auxiliary classifier", 512, 10, device="cuda")
 
 
 def cases() -> Iterator[ClassLossCase]:

@@ -37,6 +37,7 @@ class GanLossCase:
     kind: str
     shape: tuple[int, ...]
     dtype: torch.dtype = torch.float32
+    device: str = "cpu"
 
     def __str__(self) -> str:
         return f"gan_loss {self.kind} {self.shape} {str(self.dtype)[6:]}"
@@ -47,7 +48,9 @@ class GanLossCase:
 
     def variants(self) -> dict[str, Callable[[], list[Tensor]]]:
         generator = torch.Generator().manual_seed(0)
-        leaves = [torch.randn(self.shape, generator=generator).to(self.dtype).requires_grad_() for _ in range(2)]
+        leaves = [
+            torch.randn(self.shape, generator=generator).to(self.device, self.dtype).requires_grad_() for _ in range(2)
+        ]
 
         def eager() -> list[Tensor]:
             loss, real, fake = _plain(self.kind, *leaves)
@@ -78,6 +81,11 @@ def _double(kind: str, x: Tensor, real: bool) -> Tensor:
     if kind == "non_saturating":
         return torch.log1p(torch.exp(-sign * x)).mean()
     return (1 - sign * x).clamp(min=0).mean() if kind == "hinge" else (x - int(real)).square().mean() / 2
+
+
+def cuda_cases() -> Iterator[GanLossCase]:
+    for batch in (128, 1024):
+        yield GanLossCase("non_saturating", (batch, 1, 1, 1), device="cuda")
 
 
 def cases() -> Iterator[GanLossCase]:

@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fastgan import ops
+from fastgan.bench import timing
 from fastgan.bench.timing import check_accuracy
+from fastgan.nn import NormAct2d
 from fastgan.reference import norm_act as reference
 
 DCGAN_SHAPES = ((64, 64, 32, 32), (64, 128, 16, 16), (64, 256, 8, 8), (64, 512, 4, 4))
@@ -27,6 +29,7 @@ class NormActCase:
     dtype: torch.dtype
     layout: torch.memory_format
     instance: bool = False
+    device: str = "cpu"
 
     def __str__(self) -> str:
         layout = "channels_last" if self.layout == torch.channels_last else "contiguous"
@@ -45,12 +48,12 @@ class NormActCase:
         channels = self.shape[1]
 
         def random(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=generator)
+            return torch.randn(shape, generator=generator).to(self.device)
 
         x, grad_y = (random(*self.shape).to(self.dtype).contiguous(memory_format=self.layout) for _ in range(2))
         weight, bias = random(channels), random(channels)
         leaves = [t.requires_grad_() for t in (x, weight, bias)]
-        mean, var = torch.zeros(channels), torch.ones(channels)
+        mean, var = (make(channels, device=self.device) for make in (torch.zeros, torch.ones))
 
         def eager(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
             if self.instance:
@@ -70,6 +73,9 @@ class NormActCase:
 
         result = {"batch_norm + leaky_relu_": call(eager), "fastgan": call(fused)}
         self._check(result, leaves, grad_y)
+        if self.device == "cuda":
+            compiled = torch.compile(eager, dynamic=False)
+            return timing.all_captured({**result, "torch.compile": call(compiled)})
         return result
 
     def _check(self, variants: dict[str, Callable[[], list[Tensor]]], leaves: list[Tensor], grad_y: Tensor) -> None:
@@ -78,6 +84,39 @@ class NormActCase:
         exact = [y, *torch.autograd.grad(y, exact_leaves, grad_y.double())]
         theirs, ours = (call() for call in variants.values())
         check_accuracy(str(self), ours, theirs, exact, ("y", "grad x", "grad weight", "grad bias"))
+
+
+@dataclass(frozen=True)
+class HostCase:
+    """What a block costs the host: inputs with next to nothing to compute, launched one after the other."""
+
+    device: str
+
+    def __str__(self) -> str:
+        return "norm_act on the host"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"op": "norm_act", "shape": list(TINY), "dtype": "float32"}
+
+    def variants(self) -> dict[str, Callable[[], Any]]:
+        x = torch.randn(TINY, device=self.device).requires_grad_()
+        blocks = {
+            "BatchNorm2d, LeakyReLU": torch.nn.Sequential(torch.nn.BatchNorm2d(TINY[1]), torch.nn.LeakyReLU(0.2, True)),
+            "fastgan": NormAct2d(TINY[1], "leaky_relu"),
+        }
+        for block in blocks.values():
+            block.to(self.device)
+        return {name: lambda block=block: block(x).sum().backward() for name, block in blocks.items()}  # type: ignore[misc]
+
+
+def cuda_cases() -> Iterator[NormActCase | HostCase]:
+    for batch in (1024, 128):
+        for _, channels, height, width in DCGAN_SHAPES:
+            yield NormActCase((batch, channels, height, width), torch.bfloat16, torch.channels_last, device="cuda")
+    yield NormActCase((1024, 64, 32, 32), torch.float32, torch.channels_last, device="cuda")
+    yield NormActCase((1024, 64, 32, 32), torch.bfloat16, torch.contiguous_format, device="cuda")
+    yield HostCase("cuda")
 
 
 def cases() -> Iterator[NormActCase]:

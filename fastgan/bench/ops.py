@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+import torch
+
 from fastgan.bench import bias_act, class_loss, conv_pool, convolution, fuse, gan_loss, norm_act, resize_conv
-from fastgan.bench.timing import Row, interleaved, rows
+from fastgan.bench.timing import Row, failure, interleaved, rows
+
+log = logging.getLogger("fastgan")
 
 
 class Case(Protocol):
@@ -31,5 +36,41 @@ def cases() -> Iterator[Case]:
     yield from fuse.cases()
 
 
-def measure(rounds: int = 15) -> list[Row]:
-    return [row for case in cases() for row in rows(str(case), interleaved(case.variants(), rounds=rounds), case.facts)]
+def cuda_cases() -> Iterator[Case]:
+    """The ops that have kernels there, DCGAN's shapes at batch 1024 and 128."""
+    yield Copy()
+    yield from norm_act.cuda_cases()
+    yield from bias_act.cuda_cases()
+    yield from gan_loss.cuda_cases()
+    yield from class_loss.cuda_cases()
+
+
+class Copy:
+    """The rate at which memory is copied: what a kernel that does next to no arithmetic can reach."""
+
+    def __str__(self) -> str:
+        return "copy of 1 GiB"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {"op": "copy", "bytes": 2 << 30}  # read and written
+
+    def variants(self) -> dict[str, Callable[[], Any]]:
+        from_, to = (torch.zeros(1 << 28, device="cuda") for _ in range(2))
+        return {"copy_": lambda: to.copy_(from_)}
+
+
+def measure(rounds: int = 15, device: str = "cpu") -> list[Row]:
+    result = []
+    for case in cuda_cases() if device == "cuda" else cases():
+        try:
+            calls = case.variants()
+        except Exception as error:
+            if device == "cpu":
+                raise
+            # Elsewhere than on the machine that the kernels were made on, the other cases are worth having.
+            log.warning("%s: %s", case, error)
+            result.append(failure(str(case), "fastgan", str(error).splitlines()[0], case.facts))
+            continue
+        result += rows(str(case), interleaved(calls, rounds=rounds, device=device), case.facts)
+    return result

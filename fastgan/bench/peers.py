@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ class DCGANStep:
     """One iteration of the example's loop: step(images) -> the losses as numbers.
 
     As published: float32, contiguous. `transform` is applied to both networks (torch.compile, fastgan.fuse).
-    bfloat16 needs logits: BCELoss refuses to run under autocast.
+    bfloat16 needs logits: BCELoss refuses to run under autocast. `optimizer`: more of Adam's options.
     """
 
     def __init__(
@@ -52,6 +53,8 @@ class DCGANStep:
         channels_last: bool = False,
         bfloat16: bool = False,
         transform: Callable[[nn.Module], nn.Module] = lambda network: network,
+        device: str = "cpu",
+        optimizer: Mapping[str, Any] | None = None,
     ) -> None:
         torch.manual_seed(0)
         networks = generator(), discriminator(sigmoid=not bfloat16)
@@ -59,8 +62,13 @@ class DCGANStep:
             network.apply(initialise)
             if channels_last:
                 network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.to(device)
         # Optimizers hold the parameters, which no transform replaces.
-        self.optimizers = [torch.optim.Adam(network.parameters(), 2e-4, (0.5, 0.999)) for network in networks]
+        self.device = device
+        options = dict(optimizer or {})
+        self.optimizers = [
+            torch.optim.Adam(network.parameters(), 2e-4, (0.5, 0.999), **options) for network in networks
+        ]
         self.plain_networks = networks
         with warnings.catch_warnings():  # the published discriminator ends in a Sigmoid, as its BCELoss wants
             warnings.filterwarnings("ignore", "fuse: .*Sigmoid", UserWarning)
@@ -69,17 +77,21 @@ class DCGANStep:
         self.bfloat16 = bfloat16
 
     def autocast(self) -> AbstractContextManager[None]:
-        return torch.autocast("cpu", torch.bfloat16) if self.bfloat16 else nullcontext()
+        return torch.autocast(self.device, torch.bfloat16) if self.bfloat16 else nullcontext()
 
     def __call__(self, images: Tensor) -> tuple[float, float]:
+        loss_d, loss_g = self.losses(images)
+        return loss_d.item(), loss_g.item()
+
+    def losses(self, images: Tensor) -> tuple[Tensor, Tensor]:
         optimizer_g, optimizer_d = self.optimizers
         batch = images.shape[0]
         self.netD.zero_grad()
-        label = torch.full((batch,), 1.0)
+        label = torch.full((batch,), 1.0, device=self.device)
         with self.autocast():
             loss_real = self.criterion(self.netD(images).view(-1).float(), label)
         loss_real.backward()
-        noise = torch.randn(batch, 100, 1, 1)
+        noise = torch.randn(batch, 100, 1, 1, device=self.device)
         with self.autocast():
             fake = self.netG(noise)
             label.fill_(0.0)
@@ -92,4 +104,29 @@ class DCGANStep:
             loss_g = self.criterion(self.netD(fake).view(-1).float(), label)
         loss_g.backward()
         optimizer_g.step()
-        return (loss_real + loss_fake).item(), loss_g.item()
+        return (loss_real + loss_fake).detach(), loss_g.detach()
+
+
+class CapturedStep:
+    """The same step of stock modules, recorded by hand as PyTorch's documentation shows: step(images) -> losses.
+
+    The losses lie where the next call writes them.
+    """
+
+    def __init__(self, images: Tensor, **how: Any) -> None:
+        step = DCGANStep(device="cuda", optimizer={"fused": True, "capturable": True}, **how)
+        self.images = images.clone()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                step.losses(self.images)
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.losses = step.losses(self.images)
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        self.images.copy_(images)
+        self.graph.replay()
+        return self.losses

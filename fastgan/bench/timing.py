@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import logging
 import os
 import platform
 import statistics
@@ -19,6 +20,10 @@ from torch import Tensor
 
 import fastgan
 from fastgan import backend
+
+log = logging.getLogger("fastgan")
+
+WARM = 6  # calls of a variant on CUDA before it is measured
 
 
 class WrongResult(RuntimeError):
@@ -53,15 +58,18 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Seconds a call of each variant, by round: A B C A B C ... so that a slow moment of the machine hits all alike.
 
-    A measurement repeats a call until it lasts `least` seconds. One round is run before the first to warm up.
+    A measurement repeats a call until it lasts `least` seconds. One round is run before the first to warm up; on CUDA,
+    where steps are recorded after some calls, of several calls.
     """
     wait = torch.cuda.synchronize if device == "cuda" else (lambda: None)
+    least = max(least, 0.02) if device == "cuda" else least  # the wait at the end is part of it
     repeats: dict[str, int] = {}
     times: dict[str, list[float]] = {name: [] for name in variants}
     for round_ in range(-1, rounds):
         for name, call in variants.items():
             if round_ < 0:  # compilation, caches; then how often a call fits into `least`
-                call()
+                for _ in range(WARM if device == "cuda" else 1):
+                    call()
                 wait()
             count = repeats.get(name, 1)
             start = time.perf_counter()
@@ -74,6 +82,36 @@ def interleaved(
             else:
                 times[name].append(seconds)
     return times
+
+
+def all_captured(calls: dict[str, Callable[[], Any]]) -> dict[str, Callable[[], Any]]:
+    """Those that can be, without the others, of which the log says why."""
+    result = {}
+    for name, call in calls.items():
+        try:
+            result[name] = captured(call)
+        except Exception as error:
+            log.warning("%s is left out: %s", name, (str(error).splitlines() or [type(error).__name__])[0])
+    return result
+
+
+def captured(call: Callable[[], Any]) -> Callable[[], Any]:
+    """The kernels of a call without the host's part of it: replayed as a CUDA graph."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        kept = call()
+
+    def replay() -> Any:
+        graph.replay()
+        return kept
+
+    return replay
 
 
 def check_accuracy(
@@ -119,11 +157,13 @@ def _figures(row: Row) -> str:
 
 def signature(facts: dict[str, Any]) -> str:
     """One line for `machine()`."""
+    if facts.get("device") == "cuda":
+        return f"{facts['cuda']}, torch {facts['torch']}"
     kernels = facts.get("cpu_capability")
     return f"{facts['processor']}, {facts['threads']} threads, torch {facts['torch']}, kernels {kernels}"
 
 
-def machine() -> dict[str, Any]:
+def machine(device: str = "cpu") -> dict[str, Any]:
     """What the figures were measured on."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -135,12 +175,15 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cpu_capability": backend.build_config().get("cpu_capability", "not built"),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        **({"device": device, "cuda_version": torch.version.cuda} if device == "cuda" else {}),
     }
 
 
-def write(path: Path, all_rows: Sequence[Row]) -> None:
+def write(path: Path, all_rows: Sequence[Row], device: str = "cpu") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": machine(), "rows": [asdict(row) for row in all_rows]}, indent=1) + "\n")
+    path.write_text(
+        json.dumps({"machine": machine(device), "rows": [asdict(row) for row in all_rows]}, indent=1) + "\n"
+    )
 
 
 def _revision() -> str | None:

@@ -43,6 +43,8 @@ def add(subparsers: Any) -> None:
         )  # fmt: skip
     for name, kind in (("ops", ops), ("step", step), ("networks", networks)):
         kind.add_argument("--rounds", type=int, help=f"measurements of each variant (default: {ROUNDS[name]})")
+        if kind is not networks:
+            kind.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
         kind.add_argument("--json", metavar="FILE", help="write the rows, with machine and versions, to this file")
         kind.add_argument("--chart", metavar="FILE.png", help="draw the ratios as bars")
         kind.add_argument("--against", metavar="FILE", help="compare with what --json wrote earlier")
@@ -53,21 +55,29 @@ def run(args: argparse.Namespace) -> int:
         given = getattr(args, name, None)
         if given is not None and not given >= 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {given}")
+    if getattr(args, "device", "cpu") == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ValueError(f"--device cuda: torch {torch.__version__} finds no CUDA device")
     if args.chart and Path(args.chart).suffix.lower() != ".png":
         raise ValueError(f"--chart writes PNG files; {args.chart} does not end in .png")
-    from fastgan.bench import chart, compare, timing
+    from fastgan.bench import compare, timing
 
     before = compare.read(Path(args.against)) if args.against else None
     result = _measure(args)
-    facts = timing.machine()
+    device = getattr(args, "device", "cpu")
+    facts = timing.machine(device)
     print(timing.signature(facts))
     print(timing.table(result))
     if before:
         print(compare.comparison(before, result, facts))
     if args.json:
-        timing.write(Path(args.json), result)
+        timing.write(Path(args.json), result, device)
         print(f"rows written to {args.json}")
     if args.chart:
+        from fastgan.bench import chart
+
         chart.write(Path(args.chart), result, facts)
         print(f"chart written to {args.chart}")
     return 0
@@ -78,9 +88,9 @@ def _measure(args: argparse.Namespace) -> list[Row]:
 
     rounds = args.rounds or ROUNDS[args.what]
     if args.what == "ops":
-        return ops.measure(rounds)
+        return ops.measure(rounds, args.device)
     if args.what == "step":
         compiled = "none" if args.no_compile else "all" if args.compile_all else "default"
-        return step.measure(args.batch_size, rounds, compiled, args.compile_limit, args.memory)
+        return step.measure(args.batch_size, rounds, compiled, args.compile_limit, args.memory, args.device)
     dtypes = (args.dtype,) if args.dtype else networks.DTYPES
     return networks.measure(args.only, dtypes, rounds, args.compile, args.compile_limit, args.memory)

@@ -1,8 +1,37 @@
-"""The trainer and its parts."""
+"""The trainer and its parts.
 
-from fastgan.training.config import Config, Settings
-from fastgan.training.run import load
-from fastgan.training.step import GraphedStep, Step
-from fastgan.training.trainer import Trainer
+Each is imported when it is first used: a step needs torch alone, a run needs what reads pictures and writes files too.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastgan.training.config import Config, Settings
+    from fastgan.training.run import load
+    from fastgan.training.step import GraphedStep, Step
+    from fastgan.training.trainer import Trainer
+
+_NAMES = {
+    "Config": "config",
+    "GraphedStep": "step",
+    "Settings": "config",
+    "Step": "step",
+    "Trainer": "trainer",
+    "load": "run",
+}
 
 __all__ = ["Config", "GraphedStep", "Settings", "Step", "Trainer", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'fastgan.training' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f"fastgan.training.{_NAMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

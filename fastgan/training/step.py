@@ -296,6 +296,7 @@ def _capturable(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
     for group in optimizer.param_groups:
         if "capturable" in group and not optimizer.state:
             group["capturable"] = True
+            optimizer._warned_capturable_if_run_uncaptured = True  # nothing is amiss
             if not isinstance(group["lr"], Tensor):
                 group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=device)
 

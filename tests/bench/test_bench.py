@@ -74,7 +74,7 @@ def test_step_peers() -> None:
 
 
 def test_step_measures_every_variant(monkeypatch) -> None:
-    monkeypatch.setattr(step, "names", lambda compiled: ["official, float32 contiguous", "fastgan, float32"])
+    monkeypatch.setattr(step, "names", lambda compiled, device: ["official, float32 contiguous", "fastgan, float32"])
     rows = step.measure(batch=2, rounds=1, compiled="none")
     assert [row.variant for row in rows] == ["official, float32 contiguous", "fastgan, float32"]
     assert rows[0].facts["images/s"] == pytest.approx(2000 / rows[0].milliseconds, abs=0.1)

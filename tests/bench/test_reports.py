@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from fastgan.bench import chart, compare, gan_loss, ops, timing
@@ -105,6 +106,11 @@ class TestCommand:
             ((["step", "--compile-limit", "0.5"]), "--compile-limit must be at least 1"),
             ((["ops", "--chart", "c.jpg"]), "--chart writes PNG files"),
             ((["ops", "--against", "absent.json"]), "absent.json"),
+            pytest.param(
+                ["step", "--device", "cuda"],
+                "finds no CUDA device",
+                marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"),
+            ),
         ],
     )
     def test_mistakes_are_one_line(self, arguments: list[str], message: str, capsys) -> None:
