@@ -152,6 +152,8 @@ def _made(asked: Any) -> tuple[Any, Any]:
     channels, height, width = data.shape
     if "channels" in accepted:
         options.setdefault("channels", channels)
+    if "classes" in accepted and (classes := getattr(data, "classes", ())):
+        options.setdefault("classes", len(classes))
     if "resolution" in accepted and "resolution" not in options:
         options["resolution"] = min(max(32, 1 << (min(height, width).bit_length() - 1)), SIDE)
         if min(height, width) > SIDE:

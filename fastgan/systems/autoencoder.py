@@ -57,10 +57,8 @@ class Autoencoder(System):
 
     name: ClassVar[str] = "autoencoder"
     Config: ClassVar[type] = AutoencoderConfig
-    averaged: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
+    averaged: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "codes")
     loss: ClassVar[NonSaturating] = NonSaturating()
-    mean: Tensor  # (latent,) of the codes of late
-    covariance: Tensor  # (latent, latent)
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__(config)
@@ -70,8 +68,7 @@ class Autoencoder(System):
         if config.adversarial:
             self.discriminator = discriminator(config)
         else:
-            self.register_buffer("mean", torch.zeros(config.latent))
-            self.register_buffer("covariance", torch.eye(config.latent))
+            self.codes = Gaussian(config.latent)
 
     def phases(self) -> list[Phase]:
         config, pair = self.config, nn.ModuleList([self.encoder, self.decoder])
@@ -93,7 +90,7 @@ class Autoencoder(System):
         """The mean squared difference between images and what decoder and encoder make of them."""
         codes = self.encoder(state.images)
         if not self.config.adversarial:
-            self.follow(codes.detach())
+            self.codes.follow(codes.detach())
         restored = self.decoder(codes)
         return F.mse_loss(restored.to(state.images.dtype), state.images), {}
 
@@ -107,16 +104,6 @@ class Autoencoder(System):
     def generator_loss(self, state: State) -> Part:
         return self.loss.generator_logged(self.discriminator(self.encoder(state.images)).flatten())
 
-    @torch.no_grad()
-    def follow(self, codes: Tensor) -> None:
-        """Moves the moments of the codes towards those of a batch."""
-        codes = codes.to(self.mean.dtype)
-        with torch.autocast(codes.device.type, enabled=False):
-            mean = mean_of_processes(codes.mean(0))
-            away = codes - mean
-            self.covariance.lerp_(mean_of_processes(away.T @ away / len(codes)), 1 - DECAY)
-            self.mean.lerp_(mean, 1 - DECAY)
-
     def encode(self, images: Tensor) -> Tensor:
         """(N, C, H, W) in [-1, 1] -> (N, latent), of which `generate` makes the images again, in the mode that is set.
         Over the data they are about N(0, I): with an adversary the codes, else the codes less their mean, divided by
@@ -125,31 +112,57 @@ class Autoencoder(System):
             shape = ", ".join(map(str, self.image_shape))
             raise ValueError(f"images must have shape (N, {shape}), not {tuple(images.shape)}")
         codes = self.encoder(images)
-        if self.config.adversarial:
-            return codes
-        with torch.autocast(codes.device.type, enabled=False):
-            away = codes.to(self.mean.dtype) - self.mean
-            return torch.linalg.solve_triangular(self.root(), away.T, upper=False).T
+        return codes if self.config.adversarial else self.codes.standardised(codes)
 
     def generate(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
         if labels is not None:
             raise ValueError(f"{self.name} is not conditional: labels must be None")
         if latent.dim() != 2 or latent.shape[1] != self.config.latent:
             raise ValueError(f"latent must have shape (N, {self.config.latent}), not {tuple(latent.shape)}")
-        if self.config.adversarial:
-            return self.decoder(latent)
-        with torch.autocast(latent.device.type, enabled=False):
-            codes = self.mean + latent.to(self.mean.dtype) @ self.root().T
-        return self.decoder(codes)
-
-    def root(self) -> Tensor:
-        """(latent, latent), lower triangular: of the codes' covariance."""
-        # A little more of the diagonal, because dimensions may depend on each other.
-        least = 1e-5 * self.covariance.diagonal().mean().clamp(min=1e-12)
-        return torch.linalg.cholesky(self.covariance + least * torch.eye(len(self.mean)).to(self.covariance))
+        return self.decoder(latent if self.config.adversarial else self.codes(latent))
 
     def latent(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         return normal((count, self.config.latent), self, generator)
+
+
+class Gaussian(nn.Module):
+    """The distribution of the codes of late, fitted to N(mean, covariance). Standard normal latents (N, size) -> codes
+
+    Computed in the dtype of its buffers whatever autocast says."""
+
+    mean: Tensor  # (size,)
+    covariance: Tensor  # (size, size)
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("covariance", torch.eye(size))
+
+    @torch.no_grad()
+    def follow(self, codes: Tensor) -> None:
+        """Moves the moments towards those of a batch (N, size)."""
+        with torch.autocast(codes.device.type, enabled=False):
+            codes = codes.to(self.mean.dtype)
+            mean = mean_of_processes(codes.mean(0))
+            away = codes - mean
+            self.covariance.lerp_(mean_of_processes(away.T @ away / len(codes)), 1 - DECAY)
+            self.mean.lerp_(mean, 1 - DECAY)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        with torch.autocast(latent.device.type, enabled=False):
+            return self.mean + latent.to(self.mean.dtype) @ self.root().T
+
+    def standardised(self, codes: Tensor) -> Tensor:
+        """What `forward` makes these codes of."""
+        with torch.autocast(codes.device.type, enabled=False):
+            away = codes.to(self.mean.dtype) - self.mean
+            return torch.linalg.solve_triangular(self.root(), away.T, upper=False).T
+
+    def root(self) -> Tensor:
+        """(size, size), lower triangular: of the covariance."""
+        # A little more of the diagonal, because dimensions may depend on each other.
+        least = 1e-5 * self.covariance.diagonal().mean().clamp(min=1e-12)
+        return torch.linalg.cholesky(self.covariance + least * torch.eye(len(self.mean)).to(self.covariance))
 
 
 def encoder(config: AutoencoderConfig) -> nn.Sequential:

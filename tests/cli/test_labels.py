@@ -10,6 +10,7 @@ from PIL import Image
 import fastgan.training
 from fastgan.cli import main
 from fastgan.cli.drawing import cells, labels_of
+from fastgan.cli.train import _made
 from fastgan.systems import create
 from fastgan.systems.base import System
 
@@ -103,6 +104,14 @@ def test_arithmetic_draws_one_class(draw, capsys):
 def test_says_what_is_wrong(asked, message):
     with pytest.raises(ValueError, match=message):
         labels_of(Shades(), asked)
+
+
+def test_training_takes_the_classes_of_the_data():
+    asked = SimpleNamespace(system="acgan", data="emoji", options={"resolution": 16, "width": 2}, seed=0)
+    system, data = _made(asked)
+    assert system.classes == len(data.classes) == 8
+    asked.options["classes"] = 12
+    assert _made(asked)[0].classes == 12
 
 
 def test_without_classes_there_are_no_labels():

@@ -94,24 +94,24 @@ class TestCodes:
     def test_moments(self):
         system = small().double()
         codes = torch.randn(20, 5, dtype=torch.float64)
-        system.follow(codes)
+        system.codes.follow(codes)
         expected = 0.99 * torch.eye(5, dtype=torch.float64) + 0.01 * torch.cov(codes.T, correction=0)
-        assert (system.covariance - expected).abs().max() < 1e-12
-        assert (system.mean - 0.01 * codes.mean(0)).abs().max() < 1e-12
+        assert (system.codes.covariance - expected).abs().max() < 1e-12
+        assert (system.codes.mean - 0.01 * codes.mean(0)).abs().max() < 1e-12
 
     def test_training_follows_them(self):
         system = small().train()
-        before = system.covariance.clone()
+        before = system.codes.covariance.clone()
         system.reconstruction_loss(system.prepare(batch(system)))
-        assert not torch.equal(system.covariance, before)
+        assert not torch.equal(system.codes.covariance, before)
 
     @pytest.mark.parametrize("adversarial", [False, True])
     def test_generate_makes_what_was_encoded(self, adversarial):
         system = small(adversarial=adversarial).double().eval()
         if not adversarial:
             mixing = torch.randn(5, 5, dtype=torch.float64)
-            system.covariance.copy_(mixing @ mixing.T)
-            system.mean.normal_()
+            system.codes.covariance.copy_(mixing @ mixing.T)
+            system.codes.mean.normal_()
         real = images(system, 0)
         latent = system.encode(real)
         assert (system.generate(latent) - system.decoder(system.encoder(real))).abs().max() < 1e-9
@@ -120,8 +120,8 @@ class TestCodes:
         system = small().double().eval()
         real = images(system, 0, 400)
         codes = system.encoder(real).detach()
-        system.mean.copy_(codes.mean(0))
-        system.covariance.copy_(torch.cov(codes.T, correction=0))
+        system.codes.mean.copy_(codes.mean(0))
+        system.codes.covariance.copy_(torch.cov(codes.T, correction=0))
         latent = system.encode(real).detach()
         assert latent.mean(0).abs().max() < 1e-9
         assert (torch.cov(latent.T, correction=0) - torch.eye(5)).abs().max() < 0.01
@@ -129,12 +129,12 @@ class TestCodes:
     def test_samples_have_the_moments_of_the_codes(self):
         system = small().double().eval()
         mixing = torch.randn(5, 5, dtype=torch.float64)
-        system.covariance.copy_(mixing @ mixing.T)
-        system.mean.fill_(3.0)
+        system.codes.covariance.copy_(mixing @ mixing.T)
+        system.codes.mean.fill_(3.0)
         system.decoder = nn.Identity()
         codes = system.sample(50_000, generator=torch.Generator().manual_seed(0))
         assert (codes.mean(0) - 3).abs().max() < 0.1
-        assert (torch.cov(codes.T) - system.covariance).abs().max() < 0.05 * system.covariance.abs().max()
+        assert (torch.cov(codes.T) - system.codes.covariance).abs().max() < 0.05 * system.codes.covariance.abs().max()
 
     def test_with_an_adversary_there_are_none(self):
         assert not any("covariance" in name for name in small(adversarial=True).state_dict())
