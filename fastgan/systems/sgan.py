@@ -64,6 +64,7 @@ class SGAN(AdversarialSystem):
         super().__init__(config)
         self.generator = generator(config)
         self.discriminator = Discriminator(config)
+        self.begun = False
         self.register_buffer("images", torch.zeros(config.classes * config.labels_per_class, *self.image_shape))
         init.normal(self, 0.05)
         for module in self.generator.modules():  # batch normalisation that shifts but does not scale
@@ -105,6 +106,13 @@ class SGAN(AdversarialSystem):
             fit(self.generator, self.latent(len(seen), torch.Generator().manual_seed(0)))
             features = fit(self.discriminator.features, self.augment(seen))
             fit(nn.Sequential(self.discriminator.classes), features)
+
+    def prepare(self, batch: Any) -> State:
+        if not self.begun:  # asked once, because the answer comes from the device
+            if not self.images.any():
+                raise RuntimeError("sgan has no labelled images yet: call begin(batches) before the first step")
+            self.begun = True
+        return super().prepare(batch)
 
     def labelled(self) -> tuple[Tensor, Tensor]:
         """Images (labelled_batch, C, H, W), drawn from those that have labels, and these, (labelled_batch,)."""

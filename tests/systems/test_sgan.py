@@ -116,6 +116,11 @@ class TestBegin:
             states.append(system.state_dict())
         assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
+    def test_no_step_without_it(self):
+        system = small()
+        with pytest.raises(RuntimeError, match="sgan has no labelled images yet: call begin"):
+            system.prepare(SimpleNamespace(images=torch.rand(4, 1, 16, 16), labels=None))
+
     def test_says_what_is_wrong(self):
         with pytest.raises(ValueError, match="sgan needs data with labels, 2 images of each class"):
             small().begin(batches(None))
