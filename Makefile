@@ -8,7 +8,7 @@ export FASTGAN_BUILD_CUDA ?= 0
 NATIVE := setup.py pyproject.toml CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test sanitize lint format bench clean
+.PHONY: help install demo test sanitize lint format bench gpu clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ bench: install ## measure ops, steps and networks against PyTorch; rows into ben
 	$(BIN)/fastgan bench step --memory --json benchmarks/results/step.json
 	$(BIN)/fastgan bench networks --memory --json benchmarks/results/networks.json
 	$(BIN)/python tools/readme_figures.py
+
+RESULTS ?= results/gpu
+gpu: ## build, test and measure on a machine with a CUDA GPU, by PYTHON as it is, into RESULTS (nine minutes)
+	$(PYTHON) tools/gpu.py --results $(RESULTS)
 
 clean: ## remove what was built, not the runs
 	rm -rf build dist *.egg-info fastgan/*.so $(VENV)/installed

@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
 from fastgan import backend
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Tests whose packages are not installed are skipped: a machine to measure on may have torch and little else."""
+    missing = _missing(module_path)
+    if missing is None:
+        return None
+
+    class Skipped(pytest.Module):
+        def collect(self):
+            raise pytest.skip.Exception(f"{missing} is not installed", allow_module_level=True)
+
+    return Skipped.from_parent(parent, path=module_path)
+
+
+def _missing(path: Path) -> str | None:
+    """The first package, other than those of this repository, that importing the file does not find."""
+    own = {"fastgan", "tests", *(file.stem for file in path.parent.iterdir())}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else names
+        for module in modules:
+            try:
+                if not module or module.partition(".")[0] in own - {"fastgan"}:
+                    continue
+                imported = importlib.import_module(module)
+                for name in names if isinstance(node, ast.ImportFrom) else ():
+                    getattr(imported, name, None)  # some are imported when they are asked for
+            except ModuleNotFoundError as error:
+                if error.name and error.name.partition(".")[0] not in own:
+                    return error.name
+    return None
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from fastgan.data import ImageData
 from fastgan.systems import create
 
 TINY = {"resolution": 16, "channels": 1, "width": 8, "latent": 8}
@@ -30,5 +29,7 @@ def tiny():
 @pytest.fixture
 def pictures():
     """50 grey pictures of 16x16 pixels."""
+    from fastgan.data import ImageData  # it needs Pillow, which a machine that tests the step alone may lack
+
     pixels = torch.randint(0, 256, (50, 1, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
     return ImageData(images=pixels, labels=None, classes=(), captions=(), name="noise")
