@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fastgan.fusion import fuse, unfuse
     from fastgan.fusion.explain import explain
     from fastgan.fusion.paired import paired
+    from fastgan.ops.recompute import recompute
     from fastgan.systems import Phase
     from fastgan.training import GraphedStep, Trainer, load
     from fastgan.tuning import tune
@@ -33,6 +34,7 @@ _NAMES = {
     "fuse": "fastgan.fusion",
     "load": "fastgan.training",
     "paired": "fastgan.fusion.paired",
+    "recompute": "fastgan.ops.recompute",
     "tune": "fastgan.tuning",
     "unfuse": "fastgan.fusion",
 }
@@ -52,6 +54,7 @@ __all__ = [
     "nn",
     "ops",
     "paired",
+    "recompute",
     "systems",
     "training",
     "tune",

@@ -13,6 +13,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.utils import _pytree as pytree
 
 from fastgan.nn.norm_act import in_parts
+from fastgan.ops import recompute
 
 PROBED = 4  # images of each kind; batch statistics need two
 LARGEST = 2**18  # elements of a float32 batch that one pass on a CPU is faster for
@@ -30,18 +31,27 @@ def paired(discriminator: nn.Module, real: Tensor, fake: Tensor, *, one_pass: bo
     Args:
         discriminator: (N, ...) -> tensors whose first dimension is N, in any nesting.
         real, fake: alike in shape, device and, but for autocast, dtype; else there are two passes.
-        one_pass: None: where it is faster, which on a CPU in float32 it is for small batches only. True: where it is
-            the same. False: never.
+        one_pass: None: where it is faster, which on a CPU in float32 it is for small batches only, and not within
+            `fastgan.recompute`. True: where it is the same. False: never.
 
     Returns:
         What the two calls return.
     """
-    wanted = _pays(real) if one_pass is None else one_pass
-    if not wanted or paired_reason(discriminator, real, fake):
+    if one_pass is None:
+        one_pass = is_one_pass(discriminator, real, fake)
+    elif one_pass:
+        one_pass = not paired_reason(discriminator, real, fake)
+    if not one_pass:
         return discriminator(real), discriminator(fake)
     with in_parts(2):
         both = discriminator(torch.cat([real, fake]))
     return _half(both, 0, len(real)), _half(both, 1, len(real))
+
+
+def is_one_pass(discriminator: nn.Module, real: Tensor, fake: Tensor) -> bool:
+    """Whether `paired` makes one pass over such images when it is left the choice. Where it does not, the graph of the
+    real images can be freed before that of the fake ones is made."""
+    return not recompute.active() and _pays(real) and not paired_reason(discriminator, real, fake)
 
 
 def _pays(real: Tensor) -> bool:

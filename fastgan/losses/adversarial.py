@@ -46,8 +46,10 @@ class Adversarial:
     compares: ClassVar[bool] = False  # real with fake logits: the generator's loss depends on both
 
     def discriminator(
-        self, real_logits: Logits, fake_logits: Logits, *, generator: torch.Generator | None = None
+        self, real_logits: Logits | None, fake_logits: Logits | None, *, generator: torch.Generator | None = None
     ) -> Tensor:
+        """With None for one of them, the part of the other: the loss is their sum where it does not compare them. So
+        the graph of one batch can be freed by `backward` before the other's is made."""
         return self.discriminator_logged(real_logits, fake_logits, generator=generator)[0]
 
     def generator(self, fake_logits: Logits, real_logits: Logits | None = None) -> Tensor:
@@ -55,11 +57,16 @@ class Adversarial:
         return self.generator_logged(fake_logits, real_logits)[0]
 
     def discriminator_logged(
-        self, real_logits: Logits, fake_logits: Logits, *, generator: torch.Generator | None = None
+        self, real_logits: Logits | None, fake_logits: Logits | None, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Logged]:
-        """(loss, {"real": D(x), "fake": D(G(z))})"""
+        """(loss, {"real": D(x), "fake": D(G(z))}), of those that are given."""
         settings = {"player": "discriminator", "generator": generator, **self._labels()}
-        return self._sum(_scales(real_logits, "real_logits"), _scales(fake_logits, "fake_logits"), settings)
+        real, fake = (
+            None if logits is None else _scales(logits, name)
+            for logits, name in ((real_logits, "real_logits"), (fake_logits, "fake_logits"))
+        )
+        count = len(real or fake or [None])
+        return self._sum(real or [None] * count, fake or [None] * count, settings)
 
     def generator_logged(self, fake_logits: Logits, real_logits: Logits | None = None) -> tuple[Tensor, Logged]:
         """(loss, {"fake": D(G(z))}), and "real" where real logits are given"""
@@ -85,7 +92,8 @@ class Adversarial:
         for other in scales[1:]:
             loss, means = loss + other.loss, means + other.means
         means = means[:2] / len(scales) if len(scales) > 1 else means
-        return loss, {"fake": means[1]} if real[0] is None else {"real": means[0], "fake": means[1]}
+        sides = zip(("real", "fake"), (real, fake), means)
+        return loss, {name: mean for name, logits, mean in sides if logits[0] is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,7 +68,8 @@ def gan_loss(
         real_logits, fake_logits: outputs of the discriminator without a sigmoid, of any shape, such as (N,), (N, 1)
             or (N, 1, H, W): float32, bfloat16, float16 or float64. The shapes may differ, except with the relativistic
             kinds. real_logits may be None for a generator's loss that is not relativistic; where given, its means are
-            reported and it gets no gradient.
+            reported and it gets no gradient. Either may be None for a discriminator's that is not: the result is the
+            other's part of the loss, by PyTorch's own ops.
         kind: see above.
         player: discriminator or generator.
         label_smoothing: in [0, 1).
@@ -90,7 +91,8 @@ def gan_loss(
         RuntimeError: the named backend is not usable here.
     """
     path = _backend.choose("gan_loss", fake_logits.device.type if isinstance(fake_logits, Tensor) else "cpu", backend)
-    if torch._C._are_functorch_transforms_active():
+    part = player == "discriminator" and (real_logits is None or fake_logits is None)
+    if part or torch._C._are_functorch_transforms_active():
         path = "torch"
     problem: Exception | None = None
     plain = label_smoothing == label_noise == label_flips == 0
@@ -105,10 +107,9 @@ def gan_loss(
         raise problem
     random = None
     if label_noise or label_flips:
-        assert real_logits is not None
-        assert fake_logits is not None
-        count = real_logits.numel() + fake_logits.numel()
-        random = torch.rand(2, count, generator=generator, device=fake_logits.device)
+        given = [logits for logits in (real_logits, fake_logits) if logits is not None]
+        count = sum(logits.numel() for logits in given)
+        random = torch.rand(2, count, generator=generator, device=given[0].device)
     labels = None if plain else (label_smoothing, label_noise, label_flips)
     return (_native if path == "native" else _composed)(real_logits, fake_logits, kind, player, random, labels)
 
@@ -262,9 +263,11 @@ def _check(
     for name, x in (("real_logits", real), ("fake_logits", fake)):
         if x is not None:
             check_logits("gan_loss", name, x)
-        elif name == "fake_logits" or relativistic or player == "discriminator":
+        elif relativistic or (player == "generator" and name == "fake_logits"):
             raise ValueError(f"gan_loss: the {player}'s {kind} loss needs {name}, got None")
-    if real is not None:
+        elif real is fake:
+            raise ValueError(f"gan_loss: the {player}'s {kind} loss needs real_logits, fake_logits or both, got None")
+    if real is not None and fake is not None:
         if real.device != fake.device:
             raise ValueError(
                 f"gan_loss: real_logits are on {real.device} and fake_logits on {fake.device}; move them to one device"

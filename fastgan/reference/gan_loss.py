@@ -99,7 +99,7 @@ def targets(
 
 def loss(
     real: Tensor | None,
-    fake: Tensor,
+    fake: Tensor | None,
     *,
     kind: str,
     player: str,
@@ -113,6 +113,7 @@ def loss(
     discriminator_term, generator_term, wanted, factor = KINDS[kind]
     if kind.startswith("relativistic"):
         assert real is not None
+        assert fake is not None
         real, fake = real.to(dtype), fake.to(dtype)
         if player == "generator":
             real, fake = fake, real
@@ -120,25 +121,28 @@ def loss(
             return softplus(fake - real).mean()
         return (softplus(fake.mean() - real).mean() + softplus(fake - real.mean()).mean()) / 2
     if player == "generator":
+        assert fake is not None
         return factor * generator_term(fake.to(dtype), wanted).mean()
-    assert real is not None
-    total = torch.zeros((), dtype=dtype, device=fake.device)
+    total: float | Tensor = 0.0
     first = 0
     for x, is_real in ((real, True), (fake, False)):
+        if x is None:
+            continue
         mine = None if random is None else random[:, first : first + x.numel()]
         t = targets(is_real, label_smoothing, label_noise, label_flips, mine, dtype)
         total = total + discriminator_term(in_memory_order(x).to(dtype), t).mean()
         first += x.numel()
+    assert isinstance(total, Tensor)
     return total
 
 
 @torch.no_grad()
-def means(real: Tensor | None, fake: Tensor, *, kind: str) -> Tensor:
+def means(real: Tensor | None, fake: Tensor | None, *, kind: str) -> Tensor:
     """[4]: D of the real and of the fake samples, share of the real and of the fake ones on the right side."""
     dtype = computed_in(real, fake)
-    unknown = torch.full((), float("nan"), dtype=dtype, device=fake.device)
-    values = [unknown] * 4
-    halves = [None if real is None else real.detach().to(dtype), fake.detach().to(dtype)]
+    halves = [None if x is None else x.detach().to(dtype) for x in (real, fake)]
+    device = next(x.device for x in halves if x is not None)
+    values = [torch.full((), float("nan"), dtype=dtype, device=device)] * 4
     if kind.startswith("relativistic"):
         r, f = halves
         assert r is not None
@@ -156,7 +160,7 @@ def means(real: Tensor | None, fake: Tensor, *, kind: str) -> Tensor:
 
 def gan_loss(
     real: Tensor | None,
-    fake: Tensor,
+    fake: Tensor | None,
     *,
     kind: str,
     player: str,

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fastgan.fusion.paired import paired
+from fastgan.fusion.paired import is_one_pass, paired
 from fastgan.losses import Adversarial, Lazy, NonSaturating, r1
 from fastgan.nn import DifferentiableAugment
 from fastgan.systems.base import Part, Phase, System, adam, normal
@@ -161,8 +161,13 @@ class AdversarialSystem(System):
 
     def told_apart(self, real: Tensor, fake: Tensor) -> Iterator[Part]:
         """The loss of the discriminator on (N, C, H, W) each."""
-        real_logits, fake_logits = paired(self.discriminator, self.augment(real), self.augment(fake))
-        yield self.loss.discriminator_logged(real_logits.flatten(), fake_logits.flatten())
+        real, fake = self.augment(real), self.augment(fake)
+        if self.loss.compares or is_one_pass(self.discriminator, real, fake):
+            real_logits, fake_logits = paired(self.discriminator, real, fake)
+            yield self.loss.discriminator_logged(real_logits.flatten(), fake_logits.flatten())
+            return
+        yield self.loss.discriminator_logged(self.discriminator(real).flatten(), None)  # its graph is freed here
+        yield self.loss.discriminator_logged(None, self.discriminator(fake).flatten())
 
     def penalties(self, real: Tensor, fake: Tensor) -> Iterator[Part]:
         """What is added to the discriminator's loss. `r1` has no graph in the steps between."""

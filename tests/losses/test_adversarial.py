@@ -65,6 +65,26 @@ def play(loss, player: str, real: Tensor, fake: Tensor) -> Tensor:
     return loss.discriminator(real, fake) if player == "discriminator" else loss.generator(fake, real)
 
 
+@pytest.mark.parametrize("loss", LABELLED, ids=name)
+@pytest.mark.parametrize("scales", [1, 2])
+def test_a_discriminators_loss_comes_in_parts(loss, scales):
+    real, fake = (list(torch.randn(2, scales, 8).unbind()[side].unbind()) for side in (0, 1))
+    expected, logged = loss.discriminator_logged(real, fake)
+    parts = loss.discriminator_logged(real, None), loss.discriminator_logged(None, fake)
+    torch.testing.assert_close(parts[0][0] + parts[1][0], expected)
+    assert [list(part[1]) for part in parts] == [["real"], ["fake"]]
+    for part in parts:
+        for key, value in part[1].items():
+            torch.testing.assert_close(value, logged[key])
+
+
+def test_no_logits_at_all():
+    with pytest.raises(ValueError, match="needs real_logits, fake_logits or both"):
+        Hinge().discriminator(None, None)
+    with pytest.raises(ValueError, match="needs fake_logits"):
+        Relativistic().discriminator(torch.randn(4), None)
+
+
 @pytest.mark.parametrize("loss", LOSSES, ids=name)
 @pytest.mark.parametrize("player", ["discriminator", "generator"])
 class TestEveryLoss:

@@ -188,6 +188,34 @@ def test_the_generator_needs_no_real_logits(kind: str, dtype: torch.dtype, path:
     assert not only_real.loss.requires_grad
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in RELATIVISTIC])
+@pytest.mark.parametrize("labels", [{}, {"label_smoothing": 0.1}], ids=str)
+@pytest.mark.parametrize("dtype", [F32, F64, BF16], ids=str)
+def test_a_discriminators_loss_is_the_sum_of_its_parts(kind: str, labels: dict, dtype: torch.dtype, path: str) -> None:
+    whole, parts = Case(kind, "discriminator", dtype).logits(), Case(kind, "discriminator", dtype).logits()
+    expected = ops.gan_loss(*whole, kind=kind, backend=path, **labels)
+    real = ops.gan_loss(parts[0], None, kind=kind, backend=path, **labels)
+    fake = ops.gan_loss(None, parts[1], kind=kind, backend=path, **labels)
+    torch.testing.assert_close(real.loss + fake.loss, expected.loss)
+    torch.testing.assert_close(real.means[[0, 2]], expected.means[[0, 2]], equal_nan=True)
+    torch.testing.assert_close(fake.means[[1, 3]], expected.means[[1, 3]], equal_nan=True)
+    assert real.means[[1, 3]].isnan().all()
+    assert fake.means[[0, 2]].isnan().all()
+    for loss in (expected.loss, real.loss, fake.loss):
+        loss.backward()
+    for mine, theirs in zip(parts, whole):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+
+
+def test_labels_of_one_part_are_drawn_for_it_alone(path: str) -> None:
+    x = torch.randn(6)
+    settings = {"label_flips": 0.4, "label_noise": 0.2, "backend": path}
+    u = torch.rand(2, 6, generator=torch.Generator().manual_seed(3))
+    t = (u[0] >= 0.4).float() + 0.2 * (2 * u[1] - 1)
+    loss = ops.gan_loss(x, None, generator=torch.Generator().manual_seed(3), **settings).loss
+    torch.testing.assert_close(loss, (t * F.softplus(-x) + (1 - t) * F.softplus(x)).mean())
+
+
 class TestLabels:
     def drawn(self, case: Case, **labels: float) -> tuple[Tensor, Tensor]:
         """Targets from the same random numbers, one logit at a time, in the logical order of a contiguous tensor."""

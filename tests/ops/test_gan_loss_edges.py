@@ -180,8 +180,14 @@ class TestGradients:
 BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"real_logits": "no"}, TypeError, "real_logits must be a tensor or None, got str"),
     ({"fake_logits": [1.0]}, TypeError, "fake_logits must be a tensor or None, got list"),
-    ({"real_logits": None}, ValueError, "the discriminator's non_saturating loss needs real_logits, got None"),
-    ({"fake_logits": None}, ValueError, "needs fake_logits, got None"),
+    (
+        {"real_logits": None, "fake_logits": None},
+        ValueError,
+        "the discriminator's non_saturating loss needs real_logits, fake_logits or both, got None",
+    ),
+    ({"real_logits": None, "kind": "relativistic"}, ValueError, "relativistic loss needs real_logits, got None"),
+    ({"fake_logits": None, "kind": "relativistic"}, ValueError, "relativistic loss needs fake_logits, got None"),
+    ({"fake_logits": None, "player": "generator"}, ValueError, "generator's non_saturating loss needs fake_logits"),
     ({"fake_logits": torch.ones(4, dtype=torch.int64)}, TypeError, "torch.int64; accepted: float32, bfloat16"),
     ({"real_logits": torch.ones(4, dtype=torch.bool)}, TypeError, "real_logits are torch.bool"),
     ({"real_logits": torch.ones(4).to(torch.complex64)}, TypeError, "torch.complex64; accepted"),
