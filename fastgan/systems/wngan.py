@@ -16,6 +16,7 @@ from fastgan.losses import LeastSquares, NonSaturating
 from fastgan.nn import init
 from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, power_of_two, with_dropout
 from fastgan.systems.base import evaluating
+from fastgan.systems.config import refuse
 
 LOSSES = {"non_saturating": NonSaturating, "least_squares": LeastSquares}
 
@@ -26,7 +27,7 @@ class WNGANConfig(AdversarialConfig):
 
     resolution: int = 64  # pixels a side, a power of two from 16 to 256
     latent: int = 128
-    learning_rate: float = 2e-5  # RMSprop, both networks; `betas` are not used
+    learning_rate: float = 2e-5  # RMSprop, both networks
     loss: str = "non_saturating"  # or least_squares
 
     def __post_init__(self) -> None:
@@ -34,6 +35,7 @@ class WNGANConfig(AdversarialConfig):
         power_of_two(self)
         if self.loss not in LOSSES:
             raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {self.loss!r}")
+        refuse(self, "RMSprop, with which both networks are trained, has no betas", "betas")
 
 
 class Reconstruction(NamedTuple):

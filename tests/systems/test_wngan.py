@@ -192,6 +192,7 @@ class TestReconstruct:
     [
         ("resolution", 48, "power of two from 16 to 256, not 48"),
         ("loss", "hinge", "loss must be one of non_saturating, least_squares, not 'hinge'"),
+        ("betas", (0.0, 0.9), "betas has no part here: RMSprop"),
         ("latent", 0, "latent must be at least 1, not 0"),
     ],
 )
