@@ -14,8 +14,8 @@ def add(subparsers: Any) -> None:
         "evaluate",
         help="tell how good the samples of a run are",
         description="Compares samples with the data: Frechet and kernel distance, precision, recall, density, "
-        "coverage, classes, copies, path length. Features come from a classifier that is trained on the data once (seconds), or "
-        "from --inception. The table also goes to RUN/evaluation.json.",
+        "coverage, classes, copies, path length. Features come from a classifier that is trained on the data once "
+        "(seconds), or from --inception. The table also goes to RUN/evaluation.json.",
     )
     parser.add_argument("run", metavar="RUN", help="directory of the run, or a file that `fastgan export` made of it")
     parser.add_argument("--samples", type=int, metavar="N", help="(default: as many as the data, at most 10,000)")
@@ -36,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
     from fastgan.training.run import Run
 
     names = check_metrics(part.strip() for part in args.metrics.split(",")) if args.metrics is not None else None
+    if getattr(args, "labels", None):
+        raise ValueError("evaluate takes samples of every class, as many as the data have; leave out --labels")
     if args.json and not Path(args.json).parent.is_dir():
         raise FileNotFoundError(f"cannot write {args.json}: there is no directory {Path(args.json).parent}")
     exported = Path(args.run).suffix == ".safetensors"

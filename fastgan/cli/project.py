@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fastgan.cli.drawing import add_options, check_out, enlarged, system_of
+from fastgan.cli.drawing import add_options, check_out, enlarged, labels_of, system_of
 
 CELLS = 8  # images on the way, the first and the last included
 
@@ -55,10 +55,15 @@ def run(args: argparse.Namespace) -> int:
     original = torch.from_numpy(pixels).permute(2, 0, 1)
     wanted = (original.float() / 127.5 - 1).to(system.device)
     starts = system.latent(args.restarts, torch.Generator().manual_seed(args.seed))
+    classes = labels_of(system, args.labels)
+    turns = torch.tensor([classes[i % len(classes)] for i in range(args.restarts)]) if classes else None
+    labels = None if turns is None else turns.to(system.device)
     with evaluating(system):
-        found = project(system.generate, wanted, starts, steps=args.steps)
+        found = project(lambda latents: system.generate(latents, labels), wanted, starts, steps=args.steps)
+    best = int(found.errors.min(dim=0).values.argmin())
     moments = sorted({round(moment) for moment in torch.linspace(0, args.steps, CELLS).tolist()})
-    images = system.sample(len(moments), latent=found.way[moments]).cpu()
+    own = None if labels is None else labels[best].expand(len(moments))
+    images = system.sample(len(moments), latent=found.way[moments], labels=own).cpu()
     cells = torch.cat([original[None], to_uint8(images)])
     save_png(args.out, grid(enlarged(cells, 64), columns=len(cells)))
     print(

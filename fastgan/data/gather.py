@@ -29,16 +29,15 @@ def gather(source: Any, most: int, *, seed: int = 0, workers: int | None = None)
     size = min(BATCH, len(source)) if hasattr(source, "__len__") else BATCH
     batches = Batches(source, max(1, size), seed=seed, channels_last=False, drop_last=False, workers=workers, memory=0)
     images, labels, count = [], [], 0
-    while True:
-        before = batches.state_dict()["position"]
+    most = min(most, batches.count or most)
+    while count < most:
         batch = next(batches)
+        if batches.state_dict()["epoch"] > 0:  # a stream's end shows only when it begins again
+            break
         images.append(to_uint8(batch.images))
         labels.append(batch.labels)
         count += len(batch.images)
         most = min(most, max(1, BYTES // math.prod(batch.images.shape[1:])))
-        place = batches.state_dict()
-        if count >= most or place["epoch"] > 0 or place["position"] <= before:
-            break
     classes = tuple(getattr(source, "classes", ()))
     known = torch.cat([part for part in labels if part is not None])[:most] if labels[0] is not None else None
     if known is not None and len(classes) <= int(known.max()):

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from fastgan.metrics.checks import checked, positive
 
-BLOCK = 1 << 23  # distances in memory at once
+BLOCK = 1 << 18  # distances in work at once: what a core's cache holds is several times as fast
+BLOCK_GPU = 1 << 25
 ROUNDING = 1e-12  # of squared norms: a squared distance below is 0
 USUAL = 0.01  # the share of other pictures that are nearer to the training data than a copy is
 
@@ -140,7 +141,8 @@ def _blocks(queries: Tensor, points: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     centre = points.mean(dim=0)
     points = points - centre
     norms = points.square().sum(dim=1)
-    for rows in torch.arange(len(queries), device=queries.device).split(max(1, BLOCK // len(points))):
+    block = BLOCK if points.device.type == "cpu" else BLOCK_GPU
+    for rows in torch.arange(len(queries), device=queries.device).split(max(1, block // len(points))):
         part = queries[rows] - centre
         sums = part.square().sum(dim=1)[:, None] + norms
         squared = torch.addmm(sums, part, points.t(), alpha=-2)

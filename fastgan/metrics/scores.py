@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fastgan.data import to_uint8
+from fastgan.data import ImageData, to_uint8
 from fastgan.data.gather import gather
 from fastgan.data.gaussians import Points
 from fastgan.metrics.checks import positive
@@ -102,11 +102,11 @@ def evaluate(
     """
     asked = None if metrics is None else check_metrics(metrics)
     data = gather(data, MOST_REAL, seed=seed)
-    points = isinstance(data, Points)
     real = data.images
     if len(real) < LEAST:
         raise ValueError(f"the data must have at least {LEAST} images, got {len(real)}")
-    fake = _fake(generator, samples, len(real), seed, points)
+    fake = _fake(generator, samples, data, seed)
+    points = isinstance(data, Points)
     if fake.shape[1:] != real.shape[1:]:
         raise ValueError(f"generated images have shape {tuple(fake.shape[1:])}, the data {tuple(real.shape[1:])}")
     real = real.to(fake.device)
@@ -184,7 +184,8 @@ def check_metrics(names: Iterable[str]) -> list[str]:
     return names
 
 
-def _fake(generator: Any, samples: int | None, count: int, seed: int, points: bool) -> Tensor:
+def _fake(generator: Any, samples: int | None, data: ImageData | Points, seed: int) -> Tensor:
+    points = isinstance(data, Points)
     if samples is not None:
         positive(samples=samples)
         if samples < LEAST:
@@ -194,11 +195,17 @@ def _fake(generator: Any, samples: int | None, count: int, seed: int, points: bo
         if images.dim() != 4 or len(images) < max(LEAST, samples or 0):
             raise ValueError(f"{samples or LEAST} images or more are needed, got shape {tuple(generator.shape)}")
         return _stored(images, points)
-    samples = samples or min(count, MOST)
+    samples = samples or min(len(data), MOST)
     sizes = [min(BATCH, samples - start) for start in range(0, samples, BATCH)]
     if hasattr(generator, "sample"):
         random = torch.Generator().manual_seed(seed)
-        parts = (generator.sample(size, generator=random) for size in sizes)
+        if getattr(generator, "classes", 0) and data.labels is not None:  # of each class, as many as the data have
+            order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+            labels = data.labels.cpu()[order.repeat(-(-samples // len(data)))[:samples]]
+            turns = [turn.to(generator.device) for turn in labels.split(BATCH)]
+            parts = (generator.sample(size, generator=random, labels=turn) for size, turn in zip(sizes, turns))
+        else:
+            parts = (generator.sample(size, generator=random) for size in sizes)
     elif callable(generator):
         parts = (generator(size) for size in sizes)
     else:
