@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from fastgan.losses import Hinge
 from fastgan.nn import init
-from fastgan.systems import gan
+from fastgan.systems import perceptron
 from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, with_dropout
 from fastgan.systems.residual import DownBlock, FirstBlock, generator
 from fastgan.systems.wgan_gp import RESOLUTIONS, one_of
@@ -54,7 +54,7 @@ class SNGAN(AdversarialSystem):
     def __init__(self, config: SNGANConfig) -> None:
         super().__init__(config)
         if config.resolution == 1:
-            self.generator, self.discriminator = gan.generator(config), gan.discriminator(config)
+            self.generator, self.discriminator = perceptron.generator(config), perceptron.discriminator(config)
         else:
             self.generator = generator(config.latent, widths(config.resolution, config.width), config.channels)
             self.discriminator = discriminator(config)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fastgan.losses import Wasserstein, gradient_penalty
 from fastgan.nn import init
-from fastgan.systems import gan
+from fastgan.systems import perceptron
 from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, at_least, with_dropout
 from fastgan.systems.base import Part
 from fastgan.systems.residual import DownBlock, FirstBlock, generator
@@ -53,7 +53,7 @@ class WGANGP(AdversarialSystem):
     def __init__(self, config: WGANGPConfig) -> None:
         super().__init__(config)
         if config.resolution == 1:
-            self.generator, self.discriminator = gan.generator(config), gan.discriminator(config)
+            self.generator, self.discriminator = perceptron.generator(config), perceptron.discriminator(config)
             return
         self.generator = generator(config.latent, widths(config.resolution, config.width), config.channels)
         self.discriminator = critic(config)
