@@ -27,6 +27,8 @@ def _profiled(call: Callable[[], Any]) -> dict[str, float]:
         torch.cuda.synchronize()
     kernels = launches = 0
     for event in profiled.events() or ():
+        if getattr(event, "is_user_annotation", False):  # the name of a stretch of time, such as an optimizer's step
+            continue
         if event.device_type is DeviceType.CUDA:
             kernels += not event.name.startswith(("Memcpy", "Memset"))
         elif event.name.startswith(("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch")):

@@ -65,7 +65,7 @@ class CUDARecorder:
         with torch.cuda.stream(self.stream):
             result = function()
         current.wait_stream(self.stream)
-        mapped(result, lambda tensor: tensor.record_stream(current))
+        mapped(result, lambda tensor: tensor.record_stream(current) if tensor.is_cuda else None)
         return result
 
     def record(self, function: Callable[[], Any], generators: Sequence[torch.Generator]) -> tuple[Recording, Any]:
@@ -148,6 +148,8 @@ class Replayed:
             return self._function(*inputs)
         try:
             leaves, signature = flatten(inputs)
+            if elsewhere := [leaf.device for leaf in leaves if not self._recorder.defers(leaf)]:
+                raise NotRecorded(f"an input is on {elsewhere[0]}: move it to the device before the step")
         except NotRecorded as error:
             self._give_up(str(error))
             return self._function(*inputs)

@@ -395,6 +395,13 @@ class TestCannotBeRecorded:
         loop.step(real(0), {1, 2})
         assert "an input is a set" in loop.step.reason
 
+    def test_an_input_on_the_host(self, recorder):
+        loop = Loop()
+        given = real(0)
+        recorder.host = [given]
+        loop.step(given)
+        assert loop.step.reason == "an input is on cpu: move it to the device before the step"
+
     def test_an_error_of_the_loss_is_raised_as_in_eager_mode(self):
         def breaks(loop, batch):
             if loop.broken:
