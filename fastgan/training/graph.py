@@ -11,6 +11,7 @@ import dataclasses
 import gc
 import logging
 import traceback
+import weakref
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,7 +57,7 @@ class CUDARecorder:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.stream = torch.cuda.Stream(device)
-        self.pool = torch.cuda.graph_pool_handle()
+        self._graphs: weakref.WeakSet[torch.cuda.CUDAGraph] = weakref.WeakSet()
 
     def warm(self, function: Callable[[], Any]) -> Any:
         # On the stream of the recordings: autograd's accumulators and the workspaces of libraries belong to a stream.
@@ -74,13 +75,15 @@ class CUDARecorder:
         before = [(generator, generator.clone_state()) for generator in {own, *generators}]
         for generator in generators:
             graph.register_generator_state(generator)
+        # That of one that is in use: the pool of graphs that are gone cannot be joined.
+        pool: dict[str, Any] = next(({"pool": other.pool()} for other in self._graphs), {})
         torch.cuda.synchronize(self.device)
         gc.collect()
         torch.cuda.empty_cache()
         try:
             with torch.cuda.stream(self.stream):
                 # Not the mode that refuses what other threads do, such as those that pin the next batch.
-                graph.capture_begin(self.pool, capture_error_mode="thread_local")
+                graph.capture_begin(**pool, capture_error_mode="thread_local")
                 try:
                     result = function()
                 except BaseException:
@@ -92,6 +95,7 @@ class CUDARecorder:
             for generator, state in before:  # which else still count their numbers for a recording
                 generator.graphsafe_set_state(state)
             raise
+        self._graphs.add(graph)
         return graph, result
 
     def defers(self, tensor: Tensor) -> bool:
