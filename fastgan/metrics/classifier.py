@@ -221,6 +221,7 @@ def _key(images: Tensor, labels: Tensor | None, classes: int, seed: int) -> str:
         "shape": list(images.shape),
         "classes": classes,
         "seed": seed,
+        "steps": STEPS,
         "device": images.device.type,
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())

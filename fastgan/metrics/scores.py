@@ -93,15 +93,14 @@ def evaluate(
     samples: as many as there are images in `data`, at most 10,000, by default; of a tensor, all.
     features: a `Classifier`, a `FileFeatures`, or any function of images, (N, C, H, W) uint8 -> (N, D); by default a
         Classifier of the data, trained at the first time. Of points, the points themselves.
-    seed: of the latents of a system, of the classifier, of the directions and ways. torch's global generators are used
-        by nothing here, but perhaps by a function that generates.
+    seed: of the latents, directions and ways; the choice of data and the classifier are the same with every seed.
 
     Generated images are rounded to uint8, as the data are. path_length needs a system, classes need labels.
 
     Raises TypeError or ValueError for what does not fit together, FloatingPointError for images that are not finite.
     """
     asked = None if metrics is None else check_metrics(metrics)
-    data = gather(data, MOST_REAL, seed=seed)
+    data = gather(data, MOST_REAL)
     real = data.images
     if len(real) < LEAST:
         raise ValueError(f"the data must have at least {LEAST} images, got {len(real)}")
@@ -115,7 +114,7 @@ def evaluate(
     else:
         if features is None:
             labels = data.labels if len(data.classes) > 1 else None
-            features = Classifier(real, labels, len(data.classes), seed=seed)
+            features = Classifier(real, labels, len(data.classes))
         kind = features.describe() if hasattr(features, "describe") else {"features": "the user's"}
     a, b = _described(features, real), _described(features, fake)
 

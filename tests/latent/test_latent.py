@@ -1,4 +1,4 @@
-"""interpolate and arithmetic."""
+"""interpolate, arithmetic, directions and projections."""
 
 import math
 
@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from fastgan.latent import arithmetic, interpolate
+from fastgan.latent import arithmetic, combine, directions, interpolate, project
+from fastgan.systems import create
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Networks of this size gain nothing from a second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def random(*shape, seed=0, dtype=torch.float32):
@@ -113,3 +123,88 @@ class TestArithmetic:
     def test_says_what_is_wrong(self, terms, message):
         with pytest.raises(ValueError, match=message):
             arithmetic(*terms)
+
+
+class TestCombine:
+    def test_names(self):
+        groups = {"smiling woman": random(3, 4), "neutral woman": random(2, 4, seed=1), "man": random(5, 4, seed=2)}
+        expected = arithmetic(*zip((1, -1, 1), groups.values()))
+        assert torch.equal(combine("smiling woman - neutral woman + man", groups), expected)
+        assert torch.equal(combine("- man", groups), arithmetic((-1, groups["man"])))
+
+    @pytest.mark.parametrize("expression", ["", "a +", "a - - b", "+"])
+    def test_what_cannot_be_read(self, expression):
+        with pytest.raises(ValueError, match=r"cannot read|no group"):
+            combine(expression, {"a": random(1, 4), "b": random(1, 4)})
+
+    def test_unknown_names(self):
+        with pytest.raises(ValueError, match="no group 'c'; the groups are a, b"):
+            combine("a - c", {"a": random(1, 4), "b": random(1, 4)})
+
+
+class TestDirections:
+    def test_finds_the_way_that_labels_follow(self):
+        latents, way = random(4000, 10), random(10, seed=1)
+        found = directions(latents, latents @ way > 0)
+        torch.testing.assert_close(found[1], way / way.norm(), rtol=0, atol=0.1)
+        torch.testing.assert_close(found[0], -found[1])
+        assert found[1].norm() == pytest.approx(1)
+
+    def test_each_label(self):
+        latents = torch.eye(4).repeat(3, 1)
+        found = directions(latents, torch.arange(12) % 4)
+        assert list(found) == [0, 1, 2, 3]
+        expected = torch.tensor([-1 / 3, -1 / 3, 1, -1 / 3])
+        torch.testing.assert_close(found[2], expected / expected.norm())
+
+    def test_says_what_is_wrong(self):
+        with pytest.raises(ValueError, match=r"at least two are needed, got \[1\]"):
+            directions(random(3, 4), torch.ones(3).long())
+        with pytest.raises(ValueError, match=r"got \(3, 4\) and \(2,\)"):
+            directions(random(3, 4), torch.ones(2).long())
+
+
+class TestProject:
+    def test_of_a_linear_generator(self):
+        """The nearest image is that of the least squares solution."""
+        weight, picture = random(12, 4, seed=1), random(1, 3, 4, seed=2)
+        found = project(lambda z: (z @ weight.t()).view(-1, 1, 3, 4), picture, random(5, 4), steps=400)
+        best = torch.linalg.lstsq(weight, picture.view(12, 1)).solution
+        torch.testing.assert_close(found.latent[:, None], best, rtol=0, atol=1e-3)
+        assert found.error == pytest.approx((weight @ best - picture.view(12, 1)).square().mean().item(), rel=1e-4)
+
+    def test_finds_an_image_of_a_generator_again(self):
+        system = create("dcgan", resolution=16, channels=1, width=8, latent=6).eval()
+        state = {name: value.clone() for name, value in system.state_dict().items()}
+        picture = system.sample(1, latent=random(1, 6, seed=7))[0]
+        found = project(system.generate, picture, random(4, 6), steps=100)
+        assert found.errors.shape == (101, 4)
+        assert found.way.shape == (101, 6)
+        assert found.error == found.errors.min() < 0.02 * found.errors[0].min()
+        assert torch.equal(found.latent, found.way[-1])
+        image = system.sample(1, latent=found.latent[None])[0]
+        assert (image - picture).square().mean().item() == pytest.approx(found.error, rel=1e-3, abs=1e-9)
+        assert all(parameter.grad is None and parameter.requires_grad for parameter in system.parameters())
+        assert all(torch.equal(value, state[name]) for name, value in system.state_dict().items())
+
+    def test_under_no_grad(self):
+        with torch.no_grad():
+            assert project(lambda z: z[:, :, None, None], random(3, 1, 1), random(1, 3), steps=50).error < 0.1
+
+    @pytest.mark.parametrize(
+        ("picture", "starts", "options", "message"),
+        [
+            (
+                random(1, 2, 2),
+                random(2, 3),
+                {},
+                r"picture must be \(3, 1, 1\), as the images are, got shape \(1, 2, 2\)",
+            ),
+            (random(3, 1, 1), random(3), {}, r"starts must be \(R, ...\)"),
+            (random(3, 1, 1), random(2, 3), {"steps": 0}, "steps must be a positive integer, got 0"),
+            (random(3, 1, 1), random(2, 3), {"rate": 0}, "rate must be a positive number, got 0"),
+        ],
+    )
+    def test_says_what_is_wrong(self, picture, starts, options, message):
+        with pytest.raises(ValueError, match=message):
+            project(lambda z: z[:, :, None, None], picture, starts, **options)

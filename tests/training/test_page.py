@@ -1,0 +1,162 @@
+"""The page of a run."""
+
+import json
+import math
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+import torch
+from PIL import Image
+
+from fastgan.data import save_png
+from fastgan.training import Trainer
+from fastgan.training.curves import HEIGHT, WIDTH, chart, ticks
+from fastgan.training.page import page
+
+
+@pytest.fixture
+def finished(tmp_path, tiny, pictures):
+    settings = {"batch_size": 8, "log_every": 1, "sample_every": 2, "evaluate_every": 2, "samples": 4}
+    Trainer(tiny(), pictures, out=tmp_path / "a run", device="cpu", **settings).fit(steps=4)
+    return tmp_path / "a run"
+
+
+class Page(HTMLParser):
+    """Whether all tags are closed, and what there is."""
+
+    VOID = ("meta", "img", "line", "circle")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.attributes, self.text = [], [], [], ""
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+class TestPage:
+    def test_has_everything(self, finished):
+        (finished / "evaluation.json").write_text(
+            '{"metrics": {"frechet": 12.5, "kernel": null}, "protocol": {"real": 7}}'
+        )
+        with open(finished / "log.txt", "a") as log:
+            log.write("2026-01-01 00:00:00,000 WARNING <b>the samples</b> of step 3 are far\n")
+        text = page(finished)
+        read = Page(text)
+        for title in "Curves", "Samples", "Quality", "Events", "Settings", "Versions":
+            assert f"<h2>{title}</h2>" in text
+        assert read.tags.count("img") == 2
+        assert read.tags.count("svg") >= 4
+        for words in (
+            "dcgan on noise, 4 of 4 steps",
+            "12.5",
+            "<b>the samples</b> of step 3",
+            "batch_size: 8",
+            "best: step",
+        ):
+            assert words in read.text.replace("best checkpoint", "best"), words
+        assert "<b>" not in text
+
+    def test_needs_nothing_else(self, finished):
+        text = page(finished)
+        read = Page(text)
+        for name, value in read.attributes:
+            assert name not in ("href", "srcset"), value
+            assert name != "src" or value.startswith("data:image/png;base64,")
+        assert "<script" not in text
+        assert "url(" not in text
+        assert "@import" not in text
+        assert "default-src 'none'" in text
+
+    def test_dark_and_light(self, finished):
+        assert "prefers-color-scheme: dark" in page(finished)
+
+    def test_no_more_pictures_than_one_looks_at(self, finished):
+        for step in range(100):
+            save_png(finished / "samples" / f"step-{step:06d}.png", torch.zeros(1, 2, 2, dtype=torch.uint8))
+        (finished / "samples" / "step-000099.png").write_bytes(b"no picture")
+        Image.new("RGB", (2000, 1000)).save(finished / "samples" / "step-000000.png")
+        text = page(finished)
+        steps = [int(step) for step in re.findall(r"<figcaption>step (\d+)<", text)]
+        assert len(steps) == 7
+        assert (steps[0], steps == sorted(steps)) == (0, True)
+        assert len(text) < 100_000
+
+    @pytest.mark.parametrize("missing", ["metrics.jsonl", "log.txt", "samples", "checkpoint.pt", "tensorboard"])
+    def test_of_what_there_is(self, finished, missing):
+        path = finished / missing
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.write_bytes(b'\xff\x00 {"step": ')
+        Page(page(finished))
+
+    def test_says_what_is_wrong(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="holds no run"):
+            page(tmp_path)
+
+    def test_a_damaged_evaluation(self, finished):
+        (finished / "evaluation.json").write_text("{")
+        assert "evaluation.json cannot be read" in page(finished)
+
+
+class TestChart:
+    def test_lines_lie_inside(self):
+        text = chart("a & b", {"up": [(0, -5.0), (10, 7.3)], "down": [(0, 3.0), (5, math.nan), (10, -2.0)]}, best=5)
+        assert "a &amp; b" in text
+        lines = re.findall(r'points="([^"]*)"', text)
+        assert len(lines) == 2
+        up, down = ([tuple(map(float, point.split(","))) for point in line.split()] for line in lines)
+        assert (len(up), len(down)) == (2, 2)
+        assert up[0][0] < up[1][0]
+        assert up[0][1] > up[1][1]  # y points down
+        assert down[0][1] < down[1][1]
+        for x, y in up + down:
+            assert 0 <= x <= WIDTH
+            assert 0 <= y <= HEIGHT
+        assert 'class="best"' in text
+        assert "up 7.3" in text
+
+    def test_nothing_to_draw(self):
+        assert chart("empty", {"a": [], "b": [(1, math.inf)]}) == ""
+
+    def test_one_value_and_a_constant(self):
+        assert "<circle" in chart("one", {"a": [(1, 2.0)]})
+        assert "nan" not in chart("constant", {"a": [(1, 2.0), (2, 2.0)]})
+
+    def test_many_values_are_averaged(self):
+        text = chart("many", {"a": [(step, step % 2) for step in range(100_000)]})
+        assert len(text) < 10_000
+        (points,) = re.findall(r'points="([^"]*)"', text)
+        assert len(points.split()) <= 240
+
+    @pytest.mark.parametrize(("low", "high"), [(0, 1), (-3.7, 12.4), (0.001, 0.0012), (0, 123456), (-1e-9, 1e-9)])
+    def test_ticks(self, low, high):
+        found = ticks(low, high, 5)
+        assert 3 <= len(found) <= 8
+        assert found[0] <= low + 1e-9 * (high - low)
+        assert found[-1] >= high - 1e-9 * (high - low)
+        step = found[1] - found[0]
+        assert any(math.isclose(step / 10 ** math.floor(math.log10(step * 1.0001)), f, rel_tol=1e-6) for f in (1, 2, 5))
+
+
+def test_json_of_a_run_is_what_the_page_reads(finished):
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert any("sliced_wasserstein" in line for line in lines)
+    assert "sliced wasserstein" in page(finished)
