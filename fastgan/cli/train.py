@@ -12,7 +12,7 @@ from typing import Any
 
 STEPS = 2000  # as Config has it, which is not imported before run()
 SETTINGS = (
-    "batch_size", "seed", "workers", "precision", "graph", "channels_last", "flip", "ema", "samples", "sample_every",
+    "batch_size", "seed", "workers", "precision", "graph", "memory", "channels_last", "flip", "ema", "samples", "sample_every",
     "checkpoint_every", "evaluate_every", "log_every", "retries",
 )  # fmt: skip
 OPTIONS = ("resolution", "channels", "width", "learning_rate")  # of systems, that have an option here too
@@ -57,6 +57,7 @@ def add(subparsers: Any) -> None:
     run.add_argument(
         "--graph", action=argparse.BooleanOptionalAction, help="the step as one CUDA graph (default: auto)"
     )
+    run.add_argument("--memory", help="fast (default), small: less memory for a longer step")
     run.add_argument("--flip", action=argparse.BooleanOptionalAction, help="mirror half of the images (default: no)")
     run.add_argument("--channels-last", action=argparse.BooleanOptionalAction, help="NHWC layout (default: yes)")
     run.add_argument("--ema", type=float, help="decay of the generator's moving average; 0: none (default: 0.999)")

@@ -32,7 +32,7 @@ ALLOWED = (
     "checkpoint_every",
     "evaluate_every",
 )
-ALLOWED_TO_DIFFER = ("data", "batch_size", "precision", "channels_last", "flip", "ema")
+ALLOWED_TO_DIFFER = ("data", "batch_size", "precision", "memory", "channels_last", "flip", "ema")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Settings:
     workers: int | None = None  # processes that read data which are not in memory; none: by the number of cores
     precision: str = "auto"  # auto, float32, bfloat16, float16: see Step
     graph: bool | str = "auto"  # the step as one CUDA graph: auto, true (a warning where it cannot be) or false
+    memory: str = "fast"  # fast, small: activations are computed again in the backward pass: see Step
     channels_last: bool = True
     flip: bool = False  # mirror half of the images, left to right
     ema: float = 0.999  # decay of the generator's moving average a step; 0 keeps none

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fastgan import backend
+from fastgan.ops.recompute import recompute
 from fastgan.systems.base import Part, Phase, System
 from fastgan.training import graph as graphs
 from fastgan.training import process
@@ -50,9 +51,10 @@ class GraphedStep:
         scaled, a step whose gradients overflow left out, all of it on the device. "auto": bfloat16 where the hardware
         computes in it.
     graph: "auto", or True to be warned where the step is not recorded, or False.
+    memory: "fast", or "small": the losses are computed in `fastgan.recompute`.
 
-    ValueError for phases of one name with several optimizers, an unknown precision or graph, or float16 elsewhere than
-    on CUDA.
+    ValueError for phases of one name with several optimizers, an unknown precision, graph or memory, or float16
+    elsewhere than on CUDA.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class GraphedStep:
         generators: Sequence[torch.Generator] = (),
         precision: str = "float32",
         graph: bool | str = "auto",
+        memory: str = "fast",
         ranks: Ranks | None = None,
     ) -> None:
         self.phases = list(phases)
@@ -77,6 +80,9 @@ class GraphedStep:
                 raise ValueError(f"phases of one name share an optimizer; {phase.name!r} has two")
         if not any(graph is known or graph == known for known in GRAPH):
             raise ValueError(f"graph must be auto, True or False, not {graph!r}")
+        if memory not in process.MEMORY:
+            raise ValueError(f"memory must be {' or '.join(process.MEMORY)}, not {memory!r}")
+        self.memory = memory
         self._modules = list(dict.fromkeys([*modules, *(network for phase in phases for network in phase.networks)]))
         parameters = list(dict.fromkeys(p for module in self._modules for p in module.parameters()))
         if not parameters:
@@ -222,9 +228,15 @@ class GraphedStep:
 
     def _autocast(self) -> AbstractContextManager[Any]:
         torch.clear_autocast_cache()
-        return torch.autocast(
-            self.device.type, self.autocast_dtype or torch.bfloat16, enabled=self.autocast_dtype is not None
+        contexts = ExitStack()
+        contexts.enter_context(
+            torch.autocast(
+                self.device.type, self.autocast_dtype or torch.bfloat16, enabled=self.autocast_dtype is not None
+            )
         )
+        if self.memory == "small":
+            contexts.enter_context(recompute())
+        return contexts
 
     def _host(self, defers: Callable[[Tensor], bool]) -> HostState:
         functions = [self._prepare, *(phase.loss for phase in self.phases)]
@@ -256,10 +268,10 @@ class Step(GraphedStep):
         step = Step(system)
         losses = step(batch)        # {"discriminator/loss": scalar tensor, ...}, on the device, not waited for
 
-    precision, graph: as GraphedStep has them. The system goes to train mode, and its convolution weights to
+    precision, graph, memory: as GraphedStep has them. The system goes to train mode, and its convolution weights to
     channels_last unless that is False. `phases`: the system's, with their optimizers. `ranks`: the processes that each
-    train on their part of the batch, and average their gradients. On a CPU, the process is told to keep its memory and
-    to have no more threads than cores (see `fastgan.training.process`).
+    train on their part of the batch, and average their gradients. On a CPU, the process is told to have no more threads
+    than cores, and to keep its memory or, with memory="small", to give it back (see `fastgan.training.process`).
     """
 
     def __init__(
@@ -270,10 +282,11 @@ class Step(GraphedStep):
         channels_last: bool = True,
         ranks: Ranks | None = None,
         graph: bool | str = "auto",
+        memory: str = "fast",
     ) -> None:
         self.system = system.train()
         if system.device.type == "cpu":
-            process.prepare()
+            process.prepare(memory)
         if channels_last:
             system.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         phases = system.phases()
@@ -281,8 +294,9 @@ class Step(GraphedStep):
             for phase in phases:
                 _capturable(phase.optimizer, system.device)
         super().__init__(
-            phases, prepare=system.prepare, modules=[system], precision=precision, graph=graph, ranks=ranks
-        )
+            phases, prepare=system.prepare, modules=[system], precision=precision, graph=graph, memory=memory,
+            ranks=ranks,
+        )  # fmt: skip
 
     @property
     def generators(self) -> list[torch.Generator]:

@@ -139,6 +139,7 @@ class Trainer:
             channels_last=asked.channels_last,
             ranks=self.ranks,
             graph=asked.graph,
+            memory=asked.memory,
         )
         self.train_step.after.append(self._after)
         self.ema = self._average()

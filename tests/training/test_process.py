@@ -3,6 +3,8 @@
 import ctypes
 import os
 import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -52,17 +54,18 @@ class TestPrepare:
         try:
             torch.set_num_threads(2)
             with caplog.at_level("INFO", "fastgan"):
-                process.prepare.__wrapped__()
+                process.prepare()
             assert torch.get_num_threads() == 1
             assert "1 threads instead of 2" in caplog.text
             monkeypatch.setattr(backend, "cores", lambda: 8)
-            process.prepare.__wrapped__()
+            process.prepare()
             assert torch.get_num_threads() == 1  # never more
         finally:
             torch.set_num_threads(threads)
 
     @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
-    def test_glibc_takes_every_setting(self, monkeypatch):
+    @pytest.mark.parametrize("memory", ["small", "fast"])  # the last is what the other tests run with
+    def test_glibc_takes_every_setting(self, monkeypatch, memory):
         mallopt, results = ctypes.CDLL(None).mallopt, []
 
         class Library:
@@ -70,5 +73,26 @@ class TestPrepare:
                 results.append((parameter, mallopt(parameter, value)))
 
         monkeypatch.setattr(ctypes, "CDLL", lambda name: Library())
-        process.prepare.__wrapped__()
+        process.prepare(memory)
         assert results == [(-3, 1), (-1, 1), (-2, 1)]
+
+
+SMALL = """
+import sys, torch
+from fastgan.training import process
+process.prepare(sys.argv[1])
+tensors = [torch.ones(4, 2**18) for _ in range(32)]  # 4 MB each
+keep = tensors[::2]
+del tensors
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmRSS")))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_small_gives_memory_back():
+    held = {
+        memory: int(subprocess.run([sys.executable, "-c", SMALL, memory], capture_output=True, check=True).stdout)
+        / 1024
+        for memory in process.MEMORY
+    }
+    assert held["fast"] - held["small"] == pytest.approx(64, abs=8)  # MB
