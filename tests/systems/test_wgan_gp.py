@@ -45,6 +45,16 @@ class TestArchitecture:
         assert samples.abs().max() <= 1
         assert system.logits(samples).shape == (3,)
 
+    @pytest.mark.parametrize("name", ["wgan-gp", "sngan"])
+    def test_points(self, name):
+        system = create(name, resolution=1, channels=2, latent=3, width=8, discriminator_width=6)
+        hidden = [m for m in system.generator.modules() if isinstance(m, torch.nn.Linear)]
+        assert [(m.in_features, m.out_features) for m in hidden] == [(3, 8), (8, 8), (8, 8), (8, 2)]
+        critic = [m for m in system.discriminator.modules() if isinstance(m, torch.nn.Linear)]
+        assert [(m.in_features, m.out_features) for m in critic] == [(2, 6), (6, 6), (6, 6), (6, 1)]
+        norms = torch.nn.BatchNorm1d, torch.nn.GroupNorm
+        assert not any(isinstance(m, norms) for m in system.modules())
+
     @pytest.mark.parametrize("resolution", [32, 64, 1])
     def test_a_critics_value_depends_on_one_image(self, resolution):
         # The penalty is of each image's own gradient: the critic must not have batch normalisation.
