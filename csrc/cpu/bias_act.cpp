@@ -3,18 +3,15 @@
 #include "bias_act.h"
 
 #include <algorithm>
-#include <limits>
 #include <numeric>
 #include <tuple>
 
-#include "../include/act.h"
+#include "../include/bias_act_checks.h"
 #include "capability.h"
 #include "tensor.h"
 
 namespace fastgan {
 namespace {
-
-constexpr double kNoClamp = std::numeric_limits<double>::infinity();
 
 const BiasActKernels& kernels(const Tensor& x) {
   static const BiasActKernels* const table = [] {
@@ -82,10 +79,7 @@ struct Arguments {
   Arguments(const Shape& shape, const Tensor& x, const OptionalTensor& bias, const OptionalTensor& slope, int64_t act,
             double alpha, double gain, double clamp)
       : rows(shape), memory(2 * rows.columns()) {
-    STD_TORCH_CHECK(act >= 0 && act < kActivations && (Act(act) == Act::prelu) == slope.has_value(),
-                    "fastgan: unknown activation, or a slope without prelu");
-    STD_TORCH_CHECK(gain > 0 && gain < kNoClamp && clamp > 0, "fastgan: gain and clamp must be positive");
-    check_parameters(x, kCpu, {&bias, &slope});
+    check_bias_act(x, bias, slope, act, gain, clamp, kCpu);
     S* const bias_ = memory.data();
     S* const slope_ = bias_ + rows.columns();
     copy_values(bias, rows.channels, S(0), bias_);
@@ -161,11 +155,7 @@ std::tuple<Tensor, Tensor, Tensor> bias_act_backward(const Tensor& grad_y, const
 std::tuple<Tensor, Tensor> bias_act_backward_from_result(const Tensor& grad_y, const OptionalTensor& y, int64_t act,
                                                          double alpha, double gain,
                                                          std::optional<ScalarType> bias_dtype) {
-  if (y) check_same_layout(grad_y, *y, kCpu);
-  STD_TORCH_CHECK(act >= 0 && act < kActivations && result_suffices(Act(act)) && (y || Act(act) == Act::none),
-                  "fastgan: the result does not have the derivative of that activation");
-  STD_TORCH_CHECK(!bias_dtype || *bias_dtype == grad_y.scalar_type() || *bias_dtype == ScalarType::Float,
-                  "fastgan: the bias must be float32 or have the dtype of x");
+  check_from_result(grad_y, y, act, bias_dtype, kCpu);
   return with_compute_type(grad_y, [&](auto s) {
     Arguments<decltype(s)> a(grad_y, std::nullopt, std::nullopt, act, alpha, gain, kNoClamp);
     Tensor grad_x = y ? output_like(*y, kCpu) : output({0}, dtype_of(grad_y), kCpu);

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <tuple>
 
-#include "../include/act.h"
+#include "../include/norm_act_checks.h"
 #include "capability.h"
 #include "tensor.h"
 
@@ -35,10 +35,8 @@ struct Arguments {
   Arguments(const Shape& shape, const Tensor& x, const Tensor& statistics, const OptionalTensor& weight,
             const OptionalTensor& bias, const OptionalTensor& slope, int64_t act, double alpha)
       : channels(shape.channels), count(shape.groups * shape.channels), memory(3 * channels + 3 * count) {
-    STD_TORCH_CHECK(statistics.numel() == 2 * count && statistics.is_contiguous() &&
-                        statistics.scalar_type() == (is_double(x) ? ScalarType::Double : ScalarType::Float),
-                    "fastgan: statistics must be [2, groups, channels]");
-    STD_TORCH_CHECK(act >= 0 && act < kActivations, "fastgan: unknown activation");
+    check_statistics(statistics, x, shape, kCpu);
+    check_activation(act);
     S* const bias_ = memory.data();
     S* const slope_ = bias_ + channels;
     S* const weight_ = slope_ + channels;
@@ -79,11 +77,6 @@ void fill_statistics(const Tensor& statistics, const double* mean, const double*
   }
 }
 
-void check_running(const Tensor& running, const Shape& shape) {
-  STD_TORCH_CHECK(running.numel() == shape.channels && (running.strides()[0] != 0 || shape.channels == 1),
-                  "fastgan: running statistics must have one value a channel, each in memory of its own");
-}
-
 // One update for each group, in their order.
 void update_running(const Tensor& running, const double* values, const Shape& shape, double momentum) {
   const int64_t step = running.strides()[0];
@@ -101,22 +94,15 @@ std::tuple<Tensor, Tensor> norm_act(const Tensor& x, const OptionalTensor& weigh
                                     const OptionalTensor& running_var, int64_t groups, double momentum, double eps,
                                     int64_t act, double alpha) {
   const bool training = groups > 0;
-  const Shape shape = shape_of(x, training ? groups : 1);
+  const Shape shape =
+      check_norm_act(x, weight, bias, slope, running_mean, running_var, groups, momentum, eps, act, kCpu);
   const int64_t count = shape.groups * shape.channels;
   const double values = double(shape.batch * shape.space);
-  check_parameters(x, kCpu, {&weight, &bias, &running_mean, &running_var});
-  check_parameters(x, kCpu, {&slope});
-  STD_TORCH_CHECK(eps >= 0 && momentum >= 0 && momentum <= 1, "fastgan: eps or momentum out of range");
-  STD_TORCH_CHECK(running_mean.has_value() == running_var.has_value(), "fastgan: one of two running statistics");
-  STD_TORCH_CHECK(!training || values > 1, "fastgan: one value per channel when training");
-  for (const OptionalTensor* running : {&running_mean, &running_var})
-    if (training && *running) check_running(**running, shape);
   std::vector<double> moments(2 * count);
   double *const mean = moments.data(), *const var = mean + count;
   if (training) {
     kernels(x).statistics(shape, x.data_ptr(), mean, var, parallel);
   } else {
-    STD_TORCH_CHECK(running_mean && running_var, "fastgan: evaluation needs running statistics");
     copy_values(running_mean, count, 0.0, mean);
     copy_values(running_var, count, 0.0, var);
   }
@@ -214,8 +200,7 @@ Tensor norm_act_backward_apply(const Tensor& grad_y, const Tensor& x, const Tens
                                const Tensor& means, int64_t act, double alpha) {
   const Shape shape = shape_of(x, statistics.size(1));
   check_same_layout(grad_y, x, kCpu);
-  STD_TORCH_CHECK(means.numel() == 3 * shape.groups * shape.channels && means.is_contiguous() && is_double(means),
-                  "fastgan: means must be float64 [3, groups, channels]");
+  check_means(means, shape, kCpu);
   Tensor grad_x = output_like(x, kCpu);
   with_compute_type(x, [&](auto s) {
     Arguments<decltype(s)> a(shape, x, statistics, weight, bias, slope, act, alpha);

@@ -25,6 +25,7 @@
 #define __host__
 #define __shared__ static
 #define __launch_bounds__(...)
+#define __forceinline__ inline
 
 namespace fastgan::emulated {
 
@@ -35,6 +36,7 @@ struct Dimension {
 class Machine {
  public:
   static constexpr int kMostThreads = 256;
+  static constexpr int kWarp = 32;
   static constexpr size_t kStack = 256 << 10;
 
   static Machine& instance() {
@@ -65,6 +67,22 @@ class Machine {
     leave(me);
   }
 
+  // Every thread of a warp gives a number and takes that of another, as by __shfl_sync.
+  double exchange(double value, int from) {
+    const int me = current_, warp = me / kWarp;
+    Warp& w = warps_[warp];
+    const int round = w.round;
+    w.values[round][me % kWarp] = value;
+    w.waiting.push_back(me);
+    if (int(w.waiting.size()) == kWarp) {
+      w.round = 1 - round;  // nobody comes back to this one before all have read it
+      for (int thread : w.waiting) ready_.push_back(thread);
+      w.waiting.clear();
+    }
+    leave(me);
+    return w.values[round][from];
+  }
+
   uint64_t random() {
     state_ ^= state_ << 13;
     state_ ^= state_ >> 7;
@@ -79,6 +97,12 @@ class Machine {
     ucontext_t start;
     void* stack = nullptr;
     bool started = false;
+  };
+
+  struct Warp {
+    double values[2][kWarp];
+    int round = 0;
+    std::vector<int> waiting;
   };
 
   Machine() {
@@ -176,6 +200,7 @@ class Machine {
   const void* context_ = nullptr;
   int threads_ = 0, current_ = 0, finished_ = 0;
   std::vector<int> ready_, waiting_;
+  Warp warps_[kMostThreads / kWarp];
   Fiber fibers_[kMostThreads];
   jmp_buf host_;
   const void* host_stack_ = nullptr;
@@ -189,6 +214,12 @@ class Machine {
 #define gridDim fastgan::emulated::Machine::instance().grid
 
 inline void __syncthreads() { fastgan::emulated::Machine::instance().barrier(); }
+template <class S>
+S __shfl_xor_sync(unsigned, S value, int mask) {
+  const int lane = int(threadIdx.x) % fastgan::emulated::Machine::kWarp;
+  return S(fastgan::emulated::Machine::instance().exchange(double(value), lane ^ mask));
+}
+inline void __trap() { abort(); }
 inline void __threadfence() {}
 inline int atomicAdd(int* at, int value) {
   const int before = *at;

@@ -145,7 +145,7 @@ __global__ void __launch_bounds__(kThreads) gan_loss_kernel(Call call) {
     const GanSide& side = call.sides[column / kSums];
     if (column / kSums >= call.first && side.x != nullptr)
       for (int block = t / columns; block < int(gridDim.x); block += slices)
-        total[0] += call.parts[block * columns + column];
+        total[0] += read_fresh(call.parts + block * columns + column);
     sum_slices(columns, slices, total);
     __shared__ double sums[columns];
     if (t < columns) sums[t] = total[0];

@@ -41,8 +41,8 @@ class Queue {
   void zero(void* memory, size_t bytes) const { memset(memory, 0, bytes); }
   static int* zeroed_forever(size_t count) { return static_cast<int*>(calloc(count, sizeof(int))); }
 
-  template <class... P, class... A>
-  void launch(void (*kernel)(P...), int64_t blocks, A... arguments) const {
+  template <class... P>
+  void launch(void (*kernel)(P...), int64_t blocks, std::common_type_t<P>... arguments) const {
     emulated::Machine::instance().run(unsigned(std::min(blocks, kMostBlocks)), kThreads, [&] { kernel(arguments...); });
   }
 };
@@ -100,10 +100,11 @@ class Queue {
     return static_cast<int*>(memory);
   }
 
-  template <class... P, class... A>
-  void launch(void (*kernel)(P...), int64_t blocks, A... arguments) const {
-    kernel<<<unsigned(std::min(blocks, kMostBlocks)), kThreads, 0, stream_> > >(arguments...);
-    check(cudaGetLastError());
+  template <class... P>
+  void launch(void (*kernel)(P...), int64_t blocks, std::common_type_t<P>... arguments) const {
+    void* pointers[] = {&arguments...};
+    check(cudaLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(unsigned(std::min(blocks, kMostBlocks))),
+                           dim3(kThreads), pointers, 0, stream_));
   }
 
  private:
@@ -174,6 +175,21 @@ void with_storage(const Tensor& t, const Body& body) {
     case Storage::float16:
       return body(Half());
   }
+}
+
+// `repeat`: one value may stand for all.
+inline Parameter parameter(const OptionalTensor& t, int64_t channels, double otherwise, const Queue& queue,
+                           bool repeat = false) {
+  if (!t) return {nullptr, 0, Storage::float32, otherwise};
+  repeat = repeat && t->numel() == 1;
+  STD_TORCH_CHECK(t->dim() == 1 && (repeat || t->numel() == channels) && is_on(*t, queue.device),
+                  "fastgan: a parameter must be a vector of one value a channel");
+  return {t->data_ptr(), repeat ? 0 : t->strides()[0], storage_of(*t), 0};
+}
+
+inline Written written(const OptionalTensor& t) {
+  if (!t || t->numel() == 0) return {nullptr, 0, Storage::float32};
+  return {t->data_ptr(), t->strides()[0], storage_of(*t)};
 }
 
 inline Tensor scratch(int64_t count, const Queue& queue) { return output({count}, true, queue.device); }

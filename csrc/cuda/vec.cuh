@@ -11,6 +11,7 @@
 #include <torch/headeronly/util/Half.h>
 
 #include "../include/device.h"
+#include "../include/shape.h"
 
 namespace fastgan::FASTGAN_ISA {
 
@@ -64,6 +65,58 @@ template <class T, int W>
 FASTGAN_INLINE void store(void* base, int64_t at, const Pack<T, W>& pack) {
   *reinterpret_cast<Pack<T, W>*>(static_cast<T*>(base) + at) = pack;
 }
+
+// A vector of one value a channel, or (step 0) of one for all, of any storage type; without data a constant.
+struct Parameter {
+  const void* data;
+  int64_t step;
+  Storage storage;
+  double otherwise;
+
+  template <class S>
+  FASTGAN_INLINE S value(int64_t channel) const {
+    if (data == nullptr) return S(otherwise);
+    const int64_t at = channel * step;
+    switch (storage) {
+      case Storage::float32:
+        return S(static_cast<const float*>(data)[at]);
+      case Storage::float64:
+        return S(static_cast<const double*>(data)[at]);
+      case Storage::bfloat16:
+        return S(static_cast<const BFloat16*>(data)[at]);
+      default:
+        return S(static_cast<const Half*>(data)[at]);
+    }
+  }
+};
+
+// The same to be written.
+struct Written {
+  void* data;
+  int64_t step;
+  Storage storage;
+
+  FASTGAN_INLINE double value(int64_t channel) const {
+    return Parameter{data, step, storage, 0}.value<double>(channel);
+  }
+  FASTGAN_INLINE void set(int64_t channel, double value) const {
+    const int64_t at = channel * step;
+    switch (storage) {
+      case Storage::float32:
+        static_cast<float*>(data)[at] = float(value);
+        return;
+      case Storage::float64:
+        static_cast<double*>(data)[at] = value;
+        return;
+      case Storage::bfloat16:
+        static_cast<BFloat16*>(data)[at] = BFloat16(float(value));
+        return;
+      case Storage::float16:
+        static_cast<Half*>(data)[at] = Half(float(value));
+        return;
+    }
+  }
+};
 
 inline bool is_aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 

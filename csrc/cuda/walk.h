@@ -18,15 +18,22 @@ namespace fastgan::FASTGAN_ISA {
 struct Walk {
   int64_t groups, tiles, chunks;
   int64_t values;                   // of a column in a group
+  int64_t length;                   // of a chunk, but for the last
   int64_t columns;                  // elements of a row; contiguous: the channels
+  int64_t fold;                     // columns / channels
   int64_t channels, space, batch;   // space: accesses in a plane, and 1 where channels are last
   int64_t step, inside_step, wrap;  // from one value of a thread to its next; see Cursor
   int lanes, rows, width;
   bool channels_last;
 
   FASTGAN_INLINE int64_t items() const { return groups * tiles * chunks; }
-  FASTGAN_INLINE int64_t fold() const { return columns / channels; }
+  FASTGAN_INLINE int64_t elements_of_a_channel() const { return channels_last ? values * fold : values * width; }
 };
+
+// Division of numbers that are not negative, which a GPU does far faster in 32 bits.
+FASTGAN_INLINE int64_t quotient(int64_t a, int64_t b) {
+  return ((a | b) >> 32) == 0 ? int64_t(uint32_t(a) / uint32_t(b)) : a / b;
+}
 
 // The part of a thread in an item.
 struct Place {
@@ -34,19 +41,22 @@ struct Place {
   int64_t begin, end;  // its values are begin, begin + rows, ...; none for a thread that is left over
   int64_t column;      // its first one
   FASTGAN_INLINE int64_t channel(const Walk& w, int k) const {
-    return w.channels_last ? (column + k) % w.channels : tile;
+    if (!w.channels_last) return tile;
+    return w.fold == 1 ? column + k : int(column + k) % int(w.channels);  // folded rows are short
   }
 };
 
 FASTGAN_INLINE Place place_of(const Walk& w, int64_t item, int thread) {
   Place p;
-  p.tile = item % w.tiles;
-  p.chunk = item / w.tiles % w.chunks;
-  p.group = item / w.tiles / w.chunks;
-  const int lane = thread % w.lanes, row = thread / w.lanes;
+  const int64_t row_of_tiles = quotient(item, w.tiles);
+  p.tile = item - row_of_tiles * w.tiles;
+  p.group = quotient(row_of_tiles, w.chunks);
+  p.chunk = row_of_tiles - p.group * w.chunks;
+  const int row = thread / w.lanes, lane = thread - row * w.lanes;
   p.column = w.channels_last ? (p.tile * w.lanes + lane) * w.width : p.tile;
-  p.begin = w.values * p.chunk / w.chunks + row;
-  p.end = w.values * (p.chunk + 1) / w.chunks;
+  const int64_t begin = p.chunk * w.length, end = begin + w.length;
+  p.begin = begin + row;
+  p.end = end < w.values ? end : w.values;
   const bool left_over = row >= w.rows || p.column >= w.columns;
   if (left_over) p.begin = p.end;
   if (left_over) p.column = 0;  // so that reading its parameters is harmless
@@ -62,8 +72,9 @@ struct Cursor {
       at = (p.group * w.values + value) * w.columns + p.column;
       inside = 0;
     } else {
-      inside = value % w.space;
-      at = (((p.group * w.batch + value / w.space) * w.channels + p.tile) * w.space + inside) * w.width;
+      const int64_t sample = quotient(value, w.space);
+      inside = value - sample * w.space;
+      at = (((p.group * w.batch + sample) * w.channels + p.tile) * w.space + inside) * w.width;
     }
   }
   FASTGAN_INLINE void advance(const Walk& w) {
@@ -91,8 +102,9 @@ inline Walk walk_of(const Shape& s, int wide, bool aligned, int threads, int64_t
     const int64_t rows = s.batch * s.space, fold = wide / greatest_common_divisor(s.channels, wide);
     const bool fits = aligned && rows % fold == 0 && (fold == 1 || s.channels * fold <= kMostLanes * wide);
     w.width = fits ? wide : 1;
-    w.columns = s.channels * (fits ? fold : 1);
-    w.values = rows / (fits ? fold : 1);
+    w.fold = fits ? fold : 1;
+    w.columns = s.channels * w.fold;
+    w.values = rows / w.fold;
     w.space = 1;
     const int64_t accesses = w.columns / w.width;
     w.tiles = (accesses + kMostLanes - 1) / kMostLanes;
@@ -102,6 +114,7 @@ inline Walk walk_of(const Shape& s, int wide, bool aligned, int threads, int64_t
   } else {
     w.width = aligned && s.space % wide == 0 ? wide : 1;
     w.columns = s.channels;
+    w.fold = 1;
     w.space = s.space / w.width;
     w.values = s.batch * w.space;
     w.tiles = s.channels;
@@ -113,8 +126,9 @@ inline Walk walk_of(const Shape& s, int wide, bool aligned, int threads, int64_t
   }
   const int64_t wanted = (items + w.groups * w.tiles - 1) / (w.groups * w.tiles);
   const int64_t most = w.values / (w.rows * fewest);
-  w.chunks = wanted < most ? wanted : most;
-  if (w.chunks < 1) w.chunks = 1;
+  const int64_t chunks = most < 1 ? 1 : wanted < most ? wanted : most;
+  w.length = (w.values + chunks - 1) / chunks;
+  w.chunks = (w.values + w.length - 1) / w.length;
   return w;
 }
 

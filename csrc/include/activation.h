@@ -22,6 +22,8 @@ FASTGAN_INLINE void with_activation(int act, const Call& call) {
     if constexpr ((among >> A & 1) != 0)
       if (act == A) return call(ActConstant<Act(A)>());
     with_activation<among, A + 1>(act, call);
+  } else {
+    __builtin_unreachable();
   }
 }
 
