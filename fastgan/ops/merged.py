@@ -100,7 +100,8 @@ def merge(weight: Tensor, last: bool = False, transposed: bool = False) -> Tenso
 
 def _merge(weight: Tensor, last: bool, transposed: bool) -> Tensor:
     outputs, inputs, height, width = weight.shape
-    if torch.compiler.is_compiling() or not _sums_exactly(weight.dtype):
+    # A matrix from the host, as below, is no part of a recorded CUDA graph.
+    if torch.compiler.is_compiling() or not weight.is_cpu or not _sums_exactly(weight.dtype):
         merged = F.avg_pool2d(weight, 2, 1, 1, divisor_override=1 if transposed else 4)
         merged = merged.flip(2, 3) if transposed else merged
         return merged.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
