@@ -94,7 +94,8 @@ NONE = Functional("none", 0.0, lambda z: z)  # after a norm that no activation f
 def norm_act(backend: str, norm: Any, act: Any, x: Any, reader: Any, *weight: Tensor) -> Any:
     """act(norm(x), *weight), in one op where that computes the same.
 
-    `reader` is the convolution that alone reads the result, or None; `weight` is that of a functional prelu.
+    `reader` is what alone reads the result, or None: a convolution, or the tensor that it is added to. `weight` is that
+    of a functional prelu.
     """
     kind = type(norm)
     if (
@@ -113,7 +114,7 @@ def norm_act(backend: str, norm: Any, act: Any, x: Any, reader: Any, *weight: Te
     instance = kind in INSTANCE_NORMS
     if instance and x.size(1) != norm.num_features:  # an error or a warning, which is PyTorch's to give
         return act(norm(x), *weight)
-    if (instance and not (reader is not None and _is_channels_last(reader.weight))) or x.dim() == 3:
+    if (instance and not _keeps_layout(reader, x)) or x.dim() == 3:
         x = x.contiguous()  # as PyTorch's do, so that what takes a view of the result, or overwrites x, works as before
     group = _group(norm) if kind is nn.SyncBatchNorm else None
     try:
@@ -156,8 +157,15 @@ def bias_act(backend: str, conv: Any, act: Any, x: Any, only_read: bool, *weight
         return act(z + bias.view(-1, *[1] * (z.dim() - 2)), *weight)
 
 
+def _keeps_layout(reader: Any, x: Tensor) -> bool:
+    """Whether what comes of a tensor shaped as x is channels_last whatever that tensor is: by a convolution whose
+    weight is channels_last, or added to a tensor that is, of the same shape."""
+    if isinstance(reader, Tensor):
+        return reader.shape == x.shape and _is_channels_last(reader)
+    return reader is not None and _is_channels_last(reader.weight)
+
+
 def _is_channels_last(weight: Any) -> bool:
-    """Whether a convolution's weight is laid out so that its result is channels_last whatever it reads."""
     return (
         type(weight) in (Tensor, nn.Parameter)
         and weight.dim() == 4
@@ -321,7 +329,8 @@ def _name_and_slope(act: Any, x: Tensor, weight: tuple[Tensor, ...]) -> tuple[st
     else:
         return None
     if name == "prelu":
-        if torch.is_autocast_enabled(x.device.type):  # autocast may change the dtype of prelu alone
+        device = x.device.type  # autocast changes the dtype of what prelu gets, and so of what it gives
+        if torch.is_autocast_enabled(device) and x.dtype is not torch.get_autocast_dtype(device):
             return None
     elif type(slope) is not float and type(slope) is not int:
         return None

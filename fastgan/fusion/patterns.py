@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -100,17 +102,23 @@ def norm_act(node: fx.Node, module: nn.Module) -> Site | Miss | None:
     return _site(path, whole, calls.norm_act, activation[0], before, more, (node, after[0]), module)
 
 
+_SUMS = (operator.add, torch.add)
 _PADS = (nn.ReflectionPad2d, nn.ReplicationPad2d, nn.ZeroPad2d)
 
 
-def _reader(node: fx.Node, module: nn.Module) -> Held | None:
-    """The convolution that alone reads the result of `node`, padded or not, so that nobody else sees its layout."""
+def _reader(node: fx.Node, module: nn.Module) -> Held | fx.Node | None:
+    """Who alone reads the result of `node`, so that nobody else sees its layout: a convolution, the result being padded
+    or not, or a sum, whose layout is that of its first operand: that operand."""
     if len(node.users) != 1:
         return None
     (user,) = node.users
     child = called(user, module)
     if type(child) in _PADS:
         return _reader(user, module)
+    if user.target in _SUMS and len(user.args) == 2 and not user.kwargs:
+        first = user.args[0]
+        before = itertools.takewhile(lambda other: other is not node, node.graph.nodes)
+        return first if isinstance(first, fx.Node) and first is not node and first in before else None
     return Held(str(user.target)) if type(child) in (nn.Conv2d, nn.ConvTranspose2d) else None
 
 
@@ -248,7 +256,7 @@ def _site(
     note: str = "",
     dtypes: Sequence[torch.dtype] = calls.DTYPES,
 ) -> Site:
-    prelu = ("prelu: not under autocast",) if _name_in_op(act, module) == "prelu" else ()
+    prelu = ("prelu: under autocast, in its dtype",) if _name_in_op(act, module) == "prelu" else ()
     conditions = (", ".join(str(dtype)[6:] for dtype in dtypes), *_CONDITIONS, *prelu)
     return Site(path, text, call.__name__, call, (Held(path), act, before, *more), steps, note, conditions)
 

@@ -107,9 +107,9 @@ class TestReport:
     def test_conditions_once(self):
         network = nn.Sequential(nn.BatchNorm2d(3), nn.PReLU(), nn.BatchNorm2d(3), nn.ReLU())
         rows = explain(network).rows
-        assert [row.conditions.endswith("; prelu: not under autocast") for row in rows] == [True, False]
+        assert [row.conditions.endswith("; prelu: under autocast, in its dtype") for row in rows] == [True, False]
         text = " ".join(str(explain(network)).split())
-        assert text.count("float32, bfloat16") == text.count("prelu: not under autocast") == 1
+        assert text.count("float32, bfloat16") == text.count("prelu: under autocast, in its dtype") == 1
 
     def test_nothing(self):
         report = explain(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))

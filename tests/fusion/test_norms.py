@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
-from fastgan import explain, fuse
+from fastgan import explain, fuse, ops
 
 
 class Norm(nn.BatchNorm2d):
@@ -188,6 +188,40 @@ def test_instance_norms_keep_channels_last_for_a_convolution(last, padded):
     torch.testing.assert_close(y, expected)
     assert y.stride() == expected.stride()
     assert layouts == [not last]
+    for a, b in zip(
+        torch.autograd.grad(y.pow(3).sum(), network.parameters()),
+        torch.autograd.grad(expected.pow(3).sum(), plain.parameters()),
+    ):
+        torch.testing.assert_close(a, b)
+
+
+class Added(nn.Module):
+    """A residual block that adds the result of its last norm to what it got, or the other way round."""
+
+    def __init__(self, first: bool) -> None:
+        super().__init__()
+        self.conv, self.norm, self.first = nn.Conv2d(3, 3, 3, padding=1), nn.InstanceNorm2d(3, affine=True), first
+
+    def forward(self, x):
+        y = self.norm(self.conv(x))
+        return x + y if self.first else y + x
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("first", [True, False])
+def test_instance_norms_keep_channels_last_for_a_sum(last, first, monkeypatch):
+    """Where the other operand, which comes first, decides about the layout of the sum."""
+    plain = Added(first).double()
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    if last:
+        plain, x = plain.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
+    network, layouts = fuse(copy.deepcopy(plain)), []
+    norm_act = ops.norm_act
+    monkeypatch.setattr(ops, "norm_act", lambda x, *a, **k: layouts.append(x.is_contiguous()) or norm_act(x, *a, **k))
+    y, expected = network(x), plain(x)
+    torch.testing.assert_close(y, expected)
+    assert y.stride() == expected.stride()
+    assert layouts in ([not (last and first)], [])  # none without kernels
     for a, b in zip(
         torch.autograd.grad(y.pow(3).sum(), network.parameters()),
         torch.autograd.grad(expected.pow(3).sum(), plain.parameters()),
