@@ -24,6 +24,7 @@ SPREADS = {  # standard deviation of a weight from its fans
     "xavier": lambda fan_in, fan_out: math.sqrt(2 / (fan_in + fan_out)),
     "he": lambda fan_in, fan_out: math.sqrt(2 / fan_in),
     "uniform": lambda fan_in, fan_out: 0.05 / math.sqrt(3),
+    "normal": lambda fan_in, fan_out: 0.05,
 }
 
 
