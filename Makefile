@@ -8,7 +8,7 @@ export FASTGAN_BUILD_CUDA ?= 0
 NATIVE := setup.py pyproject.toml CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test sanitize lint format bench gpu clean
+.PHONY: help install demo test sanitize emulate cuda lint format bench gpu clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,17 @@ sanitize: install ## run the op tests on a build with AddressSanitizer and Undef
 	    LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so)" \
 	    $(abspath $(BIN))/pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml --import-mode=append \
 	    -m "not slow" $(CURDIR)/tests/ops
+
+EMULATED := build/emulated
+emulate: install ## run the op tests on the CUDA kernels, compiled as C++: no GPU needed; SANITIZE=--sanitize watches memory
+	$(BIN)/python tests/cuda/emulated.py $(EMULATED) $(SANITIZE)
+	cd $(EMULATED)/python && PYTHONPATH="$$PWD" ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 \
+	    LD_PRELOAD="$(if $(SANITIZE),$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so))" \
+	    $(abspath $(BIN))/pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml --import-mode=append \
+	    -m "not slow and not cpu_kernels" $(CURDIR)/tests/ops
+
+cuda: install ## compile the CUDA kernels for two architectures, with nvcc and without a GPU, and look at what they use
+	$(BIN)/python -m pytest -m "" tests/cuda/test_build.py
 
 lint: install ## ruff, mypy, clang-format, import-linter; changes nothing
 	$(BIN)/ruff check .

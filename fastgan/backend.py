@@ -10,6 +10,7 @@ FASTGAN_BACKEND=auto|native|triton|torch sets what backend="auto" means.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import importlib
 import math
@@ -49,8 +50,12 @@ def library(device: str) -> Status:
             f"{path.name} was not built; `{how}pip install --no-build-isolation --force-reinstall --no-deps fastgan` "
             "builds it where a C++ compiler" + (" and nvcc are" if device == "cuda" else " is"),
         )
-    if device == "cuda" and not (schema := library("cpu")).usable:  # it holds the schema of every op
-        return schema
+    if device == "cuda":
+        if not (schema := library("cpu")).usable:  # it holds the schema of every op
+            return schema
+        # A library that was compiled beside a CPU-only torch does not name this one, whose symbols are private so far.
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(str(Path(torch.__file__).parent / "lib/libtorch_cuda.so"), mode=ctypes.RTLD_GLOBAL)
     try:
         torch.ops.load_library(str(path))
     except OSError as error:
@@ -118,7 +123,7 @@ def _choose(op: str, device: str, backend: str, triton: bool) -> str:
     if backend == "torch":
         return backend
     native = library(device)
-    if backend in ("auto", "native") and native.usable and hasattr(torch.ops.fastgan, op):
+    if backend in ("auto", "native") and native.usable and _has_kernel(op, device):
         return "native"
     if backend == "auto":
         return "triton" if triton and _triton(device).usable else "torch"
@@ -132,6 +137,12 @@ def _choose(op: str, device: str, backend: str, triton: bool) -> str:
         f"backend={backend!r} is not usable for {op} on {device}: {reason}. "
         'Use backend="auto" to run on the fastest usable path; `fastgan doctor` shows them all.'
     )
+
+
+def _has_kernel(op: str, device: str) -> bool:
+    """Whether the library of that device has the op; its schema may come from another's."""
+    known = hasattr(torch.ops.fastgan, op)
+    return known and torch._C._dispatch_has_kernel_for_dispatch_key(f"fastgan::{op}", device.upper())
 
 
 @functools.cache

@@ -152,7 +152,7 @@ def test_no_torch_at_build_time(source: Path, tmp_path: Path) -> None:
     ("variables", "message"),
     [
         ({"FASTGAN_BUILD_CUDA": "yes"}, "FASTGAN_BUILD_CUDA='yes'; accepted: 0, 1, auto"),
-        ({"FASTGAN_BUILD_CUDA": "1"}, "has no CUDA ops yet"),
+        ({"FASTGAN_BUILD_CUDA": "1", "CUDA_HOME": "/nowhere"}, "no nvcc: install the CUDA toolkit or set CUDA_HOME"),
         ({"FASTGAN_BUILD_CPU": "1", "FASTGAN_TORCH_DIR": "/nowhere"}, "no installed torch was found"),
     ],
 )

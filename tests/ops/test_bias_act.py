@@ -387,6 +387,7 @@ class TestSpecialValues:
         assert grad.tolist() == [[0.0, float("inf")]]
 
     @pytest.mark.parametrize("dtype", [F16, BF16])
+    @pytest.mark.cpu_kernels
     @pytest.mark.parametrize("capability", ["baseline", "avx2", "avx512"])
     def test_every_half_precision_number(self, dtype: torch.dtype, capability: str) -> None:
         """All 65,536 of them are read right, and their sums and products are rounded as PyTorch rounds."""
@@ -416,6 +417,7 @@ for bias, gain in ((1.2345678, 1.0), (0.0, 1.2345678), (0.0, 1 + 2**-8), (0.0, 1
         assert y[:, 1, : 2**20].eq(0.0).all()
 
 
+@pytest.mark.cpu_kernels
 @pytest.mark.parametrize("capability", ["baseline", "avx2"])
 def test_every_instruction_set(capability: str) -> None:
     """The accuracy tests again, on the kernels that this processor would not choose."""

@@ -285,6 +285,7 @@ def test_pairs_are_pairs_in_any_layout(path: str) -> None:
             torch.testing.assert_close(*grads)
 
 
+@pytest.mark.cpu_kernels
 @pytest.mark.parametrize("capability", ["baseline", "avx2"])
 def test_every_instruction_set(capability: str) -> None:
     """The accuracy tests again, on the kernels that this processor would not choose."""

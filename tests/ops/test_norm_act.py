@@ -303,6 +303,7 @@ class TestSpecialValues:
         torch.testing.assert_close(ours[..., finite], theirs[..., finite], rtol=1e-5, atol=1e-7)
 
     @pytest.mark.parametrize("dtype", [F16, BF16])
+    @pytest.mark.cpu_kernels
     @pytest.mark.parametrize("capability", ["baseline", "avx2", "avx512"])
     def test_every_half_precision_number(self, dtype: torch.dtype, capability: str) -> None:
         """All 65,536 of them are read right, and products with them are rounded as PyTorch rounds."""
@@ -332,6 +333,7 @@ for factor in (1.2345678, 1 + 2**-8, 1 + 2**-11):  # the latter two give ties, o
         assert y[:, 1, : 2**20].eq(0.0).all()
 
 
+@pytest.mark.cpu_kernels
 @pytest.mark.parametrize("capability", ["baseline", "avx2"])
 def test_every_instruction_set(capability: str) -> None:
     """The accuracy tests again, on the kernels that this processor would not choose."""
