@@ -20,11 +20,13 @@ struct Winograd {
 };
 
 struct WinogradKernels {
-  void (*correlate)(const Winograd&, Parallel);                    // large, weight -> small
-  void (*spread)(const Winograd&, Parallel);                       // small, weight -> large
-  void (*weight_gradient)(const Winograd&, Parallel);              // small, large -> weight
-  int64_t (*transformed_weight)(const Winograd&, bool correlate);  // floats of `transformed` of the first two
-  int64_t (*transformed_small)(const Winograd&);                   // and of the third
+  void (*correlate)(const Winograd&, Parallel);             // large, weight -> small
+  void (*spread)(const Winograd&, Parallel);                // small, weight -> large
+  void (*weight_gradient)(const Winograd&, Parallel);       // small, large -> weight
+  int64_t (*transformed)(const Winograd&, bool correlate);  // floats that the first two write there
+  // Floats of `scratch` for each thread: of the first two, and of the third.
+  int64_t (*block)(const Winograd&, bool correlate);
+  int64_t (*gradient_block)(const Winograd&);
 };
 
 namespace baseline {

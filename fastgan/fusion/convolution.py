@@ -13,7 +13,7 @@ from fastgan.fusion.sites import Held, Site, called, function_name, input_of, na
 from fastgan.ops import convolution as _op
 from fastgan.ops import linear as _linear
 
-LEAST_WEIGHT = 2**17  # elements: below, only what `tune` found is fused
+LEAST_KERNEL, LEAST_CHANNELS = 3, 64  # below, only what `tune` found is fused
 _CONDITIONS = (
     "float32, bfloat16",
     "where it was measured faster, by fastgan.tune or on the machine of the built-in rule",
@@ -22,17 +22,16 @@ _CONDITIONS = (
 
 
 def convolution(node: fx.Node, module: nn.Module) -> Site | None:
-    """A convolution large enough for matrix products, or that `tune` found faster with them."""
+    """A convolution large enough for matrix products or Winograd's method, or that `tune` found faster with them."""
     conv: Any = called(node, module)
     kind = None if conv is None else _kind(conv)
     if kind is None or input_of(node) is None or len(node.args) + len(node.kwargs) != 1:
         return None
     if conv.bias is not None and any(_is_activation(user, module) for user in node.users):
         return None  # bias and activation are one op then
-    size = conv.in_channels * conv.out_channels * conv.kernel_size[0] * conv.kernel_size[1]
     channels = conv.in_channels, conv.out_channels
     shape = channels if kind is nn.ConvTranspose2d else channels[::-1]
-    wide = size >= LEAST_WEIGHT and min(conv.kernel_size) >= 3 and min(channels) >= 64
+    wide = min(conv.kernel_size) >= LEAST_KERNEL and min(channels) >= LEAST_CHANNELS
     if conv.groups != 1 or not (wide or _tuned("convolution.", lambda key: key[1:3] == shape)):
         return None
     return Site(

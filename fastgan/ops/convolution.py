@@ -1,5 +1,5 @@
 """Convolutions in two dimensions as in torch.nn.functional, with forward, input gradient and weight gradient each by
-PyTorch's convolution or by matrix products, whichever is faster for the shape."""
+PyTorch's convolution, by matrix products or by Winograd's method, whichever is fastest for the shape."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from fastgan import backend, tuning
-from fastgan.ops import products
+from fastgan.ops import products, winograd
 from fastgan.ops.products import Layer
 
-TORCH, MM, ONEDNN = tuning.TORCH, "mm", "onednn"  # the ways to compute a product: PyTorch's, and two of matrices
+# The ways to compute a product: PyTorch's, two of matrices, and with fewer multiplications.
+TORCH, MM, ONEDNN, WINOGRAD = tuning.TORCH, "mm", "onednn", "winograd"
 DTYPES = (torch.float32, torch.bfloat16)
 LEAST_WEIGHT = 2**15  # elements; below, no product gained
 Pair = tuple[int, int]
@@ -156,9 +157,17 @@ def rounded_products() -> bool:
 
 @functools.lru_cache(4096)
 def _default(layer: Layer) -> tuple[str, str, str]:
-    """The ways to take where nothing was measured: products where they gained a tenth or more with one and with two
-    threads of a processor with AVX-512 and AMX (at 4x4 maps of 256 and 512 channels, batch 64, channels_last:
-    1.1 to 1.5 times in float32, 1.6 to 6 in bfloat16)."""
+    """The ways to take where nothing was measured: those that gained a tenth or more on a processor with AVX-512 and
+    AMX."""
+    ways = _default_products(layer)
+    if layer.dtype is torch.float32 and _is_measured(layer.dtype):
+        ways = tuple(WINOGRAD if gains else way for gains, way in zip(winograd.pays(layer), ways))  # type: ignore[assignment]
+    return ways
+
+
+def _default_products(layer: Layer) -> tuple[str, str, str]:
+    """The same without Winograd's method: at 4x4 maps of 256 and 512 channels, batch 64, channels_last, matrix products
+    are 1.1 to 1.5 times as fast in float32, 1.6 to 6 in bfloat16."""
     channels, pixels, rows = layer.small * layer.large, layer.h * layer.w, layer.images * layer.h * layer.w
     if layer.kernel_h * layer.kernel_w < 9 or rows > 4096 or not _is_measured(layer.dtype):
         return TORCH, TORCH, TORCH
@@ -205,17 +214,23 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, call: _Call) -> Te
 
 def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, call: _Call) -> Tensor:
     layer, more, transposed, paths = call
-    product = _product(paths[int(transposed)], layer)
-    if product is None:
+    computed = _function(int(transposed), paths, layer)
+    if computed is None:
         return torch.convolution(x, weight, bias, layer.stride, layer.padding, (1, 1), transposed, more, 1)
-    return (products.spread if transposed else products.correlate)(x, weight, bias, layer, product)
+    return computed(x, weight, bias)
 
 
-def _product(path: str, layer: Layer) -> products.Product | None:
-    """How matrices are multiplied, or None for PyTorch's convolution."""
-    if path == ONEDNN and products.onednn_works(layer.dtype):
-        return products.onednn
-    return products.mm if path in (MM, ONEDNN) else None
+def _function(op: int, paths: tuple[str, str, str], layer: Layer) -> Callable[..., Tensor] | None:
+    """One of _OPS in the way that was chosen for it, of its operands alone, or None for PyTorch's convolution."""
+    way = paths[op]
+    if way == WINOGRAD and winograd.possible(layer):
+        method = getattr(winograd, _OPS[op])
+        return lambda *operands: method(*operands, layer)
+    if way not in (MM, ONEDNN):
+        return None
+    product = products.onednn if way == ONEDNN and products.onednn_works(layer.dtype) else products.mm
+    by_products = getattr(products, _OPS[op])
+    return lambda *operands: by_products(*operands, layer, product)
 
 
 class _Convolution(torch.autograd.Function):
@@ -238,11 +253,10 @@ class _Convolution(torch.autograd.Function):
         grad_x = grad_weight = grad_bias = None
         if not torch.is_grad_enabled():  # else create_graph=True: these gradients will themselves be differentiated
             small, large = (x, grad) if transposed else (grad, x)
-            if needs_x and (product := _product(paths[int(not transposed)], layer)):
-                spread = products.correlate if transposed else products.spread
-                grad_x, needs_x = spread(grad, weight, None, layer, product), False
-            if needs_weight and (product := _product(paths[2], layer)):
-                grad_weight, needs_weight = products.weight_gradient(small, large, layer, product), False
+            if needs_x and (computed := _function(int(not transposed), paths, layer)):
+                grad_x, needs_x = computed(grad, weight, None), False
+            if needs_weight and (computed := _function(2, paths, layer)):
+                grad_weight, needs_weight = computed(small, large), False
             if needs_bias and not (needs_x or needs_weight):
                 grad_bias, needs_bias = grad.sum((0, 2, 3)), False
         if needs_x or needs_weight or needs_bias:
@@ -272,14 +286,17 @@ def _candidates(op: str, layer: Layer) -> dict[str, Callable[[], Tensor]]:
         gradients = torch.ops.aten.convolution_backward(small, large, weight, None, *settings, mask)
         return gradients[mask.index(True)]
 
-    function: Any = getattr(products, op)
     operands = {"correlate": (large, weight, None), "spread": (small, weight, None), "weight_gradient": (small, large)}
-    ours = functools.partial(function, *operands[op], layer)
     ways: dict[str, Callable[[], Tensor]] = {TORCH: lambda: theirs(small, large, weight)}
-    if products.possible(layer)[_OPS.index(op)]:
-        ways[MM] = functools.partial(ours, products.mm)
-        if products.onednn_works(layer.dtype):
-            ways[ONEDNN] = functools.partial(ours, products.onednn)
+    can = {
+        MM: products.possible(layer)[_OPS.index(op)],
+        ONEDNN: products.possible(layer)[_OPS.index(op)] and products.onednn_works(layer.dtype),
+        WINOGRAD: winograd.possible(layer),
+    }
+    for way in [way for way in can if can[way]]:
+        function = _function(_OPS.index(op), (way, way, way), layer)
+        assert function is not None
+        ways[way] = functools.partial(function, *operands[op])
     ways[tuning.EXACT] = lambda: theirs(small.double(), large.double(), weight.double())
     return ways
 

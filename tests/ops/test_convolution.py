@@ -305,6 +305,7 @@ def test_default_rule_only_where_measured(monkeypatch):
     layer = products.Layer(64, 512, 256, 4, 4, 8, 8, 4, 4, 2, 2, 1, 1, torch.bfloat16, True, True)
     convolution._default.cache_clear()
     monkeypatch.setattr(convolution, "_is_measured", lambda dtype: True)
+    monkeypatch.setattr(convolution.winograd, "possible", lambda layer: False)
     assert convolution._default(layer) == ("onednn", "onednn", "onednn")
     assert convolution._default(layer._replace(dtype=torch.float32)) == ("onednn", "onednn", "mm")
     large = layer._replace(h=32, w=32, height=64, width=64, small=64, large=64)

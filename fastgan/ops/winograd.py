@@ -1,0 +1,94 @@
+"""The three products of a convolution in float32 by Winograd's method, on CPUs, with fewer multiplications.
+
+Two results along an axis, of r taps, need r + 1 products instead of 2 r, of sums and differences of pixels and of taps;
+on both axes 16 instead of 36 for a 3x3 kernel (Winograd, "Arithmetic complexity of computations", 1980; Lavin and Gray,
+"Fast algorithms for convolutional neural networks", 2016). A kernel of 4x4 with stride 2 is, at each of the four places
+in the stride, one of 2x2: 9 products instead of 16, with sums and differences alone. What is large, small, `correlate`,
+`spread` and `weight_gradient` says products.py.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+from fastgan import backend
+from fastgan.ops.products import LARGEST_BUFFER, Layer
+
+
+def possible(layer: Layer) -> bool:
+    """Whether there are kernels for it: float32, channels_last, a square kernel of two or three strides."""
+    kernel, stride = layer.kernel, layer.stride
+    return (
+        layer.dtype is torch.float32
+        and layer.channels_last
+        and kernel[0] == kernel[1]
+        and stride[0] == stride[1]
+        and kernel[0] in (2 * stride[0], 3 * stride[0])
+        and max(layer.padding) < kernel[0]
+        and backend.wanted() in ("auto", "native")
+        and _compiled()
+    )
+
+
+def pays(layer: Layer) -> tuple[bool, bool, bool]:
+    """Whether each product gained a tenth or more over the other ways, with 64 channels and more, on a processor with
+    AVX-512: the transformed weight must meet enough tiles. A strided `spread` transforms the small map for each place.
+    """
+    tiles = layer.images * ((layer.h + 1) // 2) * ((layer.w + 1) // 2)
+    if min(layer.small, layer.large) < 64 or not possible(layer):
+        return False, False, False
+    meets = tiles >= 256 and 4 * layer.small * layer.large * (layer.kernel_h + layer.stride_h) ** 2 <= LARGEST_BUFFER
+    return meets, meets and layer.small >= 64 * layer.stride_h, tiles >= 64
+
+
+@functools.cache
+def _compiled() -> bool:
+    return backend.library("cpu").usable and hasattr(torch.ops.fastgan, "winograd_correlate")
+
+
+def correlate(large: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
+    """(N, large, H, W), (small, large, k, k) -> (N, small, h, w)"""
+    bias = None if bias is None else bias.contiguous()
+    settings = layer.stride_h, layer.padding_h, layer.padding_w
+    return torch.ops.fastgan.winograd_correlate(_last(large), weight, bias, *settings)
+
+
+def spread(small: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
+    """(N, small, h, w), (small, large, k, k) -> (N, large, H, W)"""
+    bias = None if bias is None else bias.contiguous()
+    settings = layer.stride_h, layer.padding_h, layer.padding_w, layer.height, layer.width
+    return torch.ops.fastgan.winograd_spread(_last(small), weight, bias, *settings)
+
+
+def weight_gradient(small: Tensor, large: Tensor, layer: Layer) -> Tensor:
+    """(N, small, h, w), (N, large, H, W) -> (small, large, k, k)"""
+    settings = layer.stride_h, layer.kernel_h, layer.padding_h, layer.padding_w
+    return torch.ops.fastgan.winograd_weight_gradient(_last(small), _last(large), *settings)
+
+
+def _last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _empty(like: Tensor, images: int, channels: int, height: int, width: int) -> Tensor:
+    strides = height * width * channels, 1, width * channels, channels
+    return like.new_empty_strided((images, channels, height, width), strides)
+
+
+@backend.shape_function("winograd_correlate")
+def _correlated(large: Tensor, weight: Tensor, bias: Tensor | None, stride: int, *padding: int) -> Tensor:
+    sizes = [(s + 2 * p - weight.shape[2]) // stride + 1 for s, p in zip(large.shape[2:], padding)]
+    return _empty(large, large.shape[0], weight.shape[0], *sizes)
+
+
+@backend.shape_function("winograd_spread")
+def _spread(small: Tensor, weight: Tensor, bias: Tensor | None, stride: int, *settings: int) -> Tensor:
+    return _empty(small, small.shape[0], weight.shape[1], *settings[2:])
+
+
+@backend.shape_function("winograd_weight_gradient")
+def _weight_gradient(small: Tensor, large: Tensor, stride: int, kernel: int, *padding: int) -> Tensor:
+    return _empty(small, small.shape[1], large.shape[1], kernel, kernel)
