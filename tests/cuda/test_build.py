@@ -21,8 +21,9 @@ LOCAL_MEMORY_IS_FOR_MESSAGES = {"class_loss"}
 def compile_one(source: Path, arch: int, folder: Path) -> str:
     nvcc = shutil.which("nvcc")
     assert nvcc is not None
-    command = [nvcc, "-std=c++17", f"-arch=sm_{arch}", "-Xptxas", "-v", "-Xcompiler", "-fPIC", "-Werror", "all-warnings",
-               "-DUSE_CUDA", "-DFASTGAN_ISA=cuda", "-DTORCH_TARGET_VERSION=0x020a000000000000",
+    command = [nvcc, "-std=c++17", f"-arch=sm_{arch}", "-Xptxas", "-v", "-Xcompiler", "-fPIC",
+               "-Werror", "all-warnings", "-DUSE_CUDA", "-DFASTGAN_ISA=cuda",
+               "-DTORCH_TARGET_VERSION=0x020a000000000000",
                "-isystem", Path(torch.__file__).parent / "include", "-c", source,
                "-o", folder / f"{source.stem}.{arch}.o"]  # fmt: skip
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
