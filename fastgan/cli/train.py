@@ -12,8 +12,8 @@ from typing import Any
 
 STEPS = 2000  # as Config has it, which is not imported before run()
 SETTINGS = (
-    "batch_size", "seed", "workers", "precision", "graph", "memory", "channels_last", "flip", "ema", "samples", "sample_every",
-    "checkpoint_every", "evaluate_every", "log_every", "retries",
+    "batch_size", "seed", "workers", "precision", "graph", "memory", "channels_last", "flip", "ema", "samples",
+    "sample_every", "checkpoint_every", "evaluate_every", "log_every", "health", "retries",
 )  # fmt: skip
 OPTIONS = ("resolution", "channels", "width", "learning_rate")  # of systems, that have an option here too
 SIDE = 64  # pixels; larger pictures are made so small where no resolution is asked for
@@ -66,6 +66,9 @@ def add(subparsers: Any) -> None:
     run.add_argument("--checkpoint-every", type=int, help="steps between checkpoints (default: 200)")
     run.add_argument("--evaluate-every", type=int, help="steps between looks for the best checkpoint (default: 1000)")
     run.add_argument("--log-every", type=int, help="steps between logged values (default: 20)")
+    run.add_argument(
+        "--health", action=argparse.BooleanOptionalAction, help="watch for what commonly goes wrong (default: yes)"
+    )
     run.add_argument("--retries", type=int, help="times to go back after a value that is not finite (default: 0)")
 
 

@@ -31,6 +31,7 @@ ALLOWED = (
     "sample_every",
     "checkpoint_every",
     "evaluate_every",
+    "health",
 )
 ALLOWED_TO_DIFFER = ("data", "batch_size", "precision", "memory", "channels_last", "flip", "ema")
 
@@ -53,6 +54,7 @@ class Settings:
     checkpoint_every: int = 200  # steps; 0 saves only the first and the last
     evaluate_every: int = 1000  # steps between looking whether this is the best checkpoint so far; 0 never looks
     log_every: int = 20  # steps; what is logged is the mean over them
+    health: bool = True  # watch for a discriminator that wins, for samples that are all alike, and the like
     retries: int = 0  # how often to go back to a checkpoint, with other random numbers, after a value is not finite
 
     def __post_init__(self) -> None:

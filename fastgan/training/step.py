@@ -71,6 +71,7 @@ class GraphedStep:
     ) -> None:
         self.phases = list(phases)
         self.after: list[Callable[[dict[str, Tensor]], None]] = []  # called at the end of a step, as part of it
+        self.norms = False  # log the norm of all gradients of a phase together, as `gradient`
         self.number = 0  # of the next step, counted from 0: what phases take their rates by
         optimizers: dict[str, torch.optim.Optimizer] = {}
         if not self.phases:
@@ -170,10 +171,10 @@ class GraphedStep:
                 phase.optimizer.zero_grad(set_to_none=True)
                 loss, logged = self._backward(phase, state, check)
                 self.ranks.average_([parameter.grad for parameter in trained if parameter.grad is not None])
-                if phase.clip:
-                    if scaler:
-                        scaler.unscale_(phase.optimizer)
-                    nn.utils.clip_grad_norm_(trained, phase.clip)
+                if phase.clip and scaler:
+                    scaler.unscale_(phase.optimizer)
+                if self.norms or phase.clip:
+                    logged["gradient"] = _norm(trained, phase.clip)
                 if check and not scaler:  # scaled gradients may overflow
                     check.backward(phase.name, trained)
                 if scaler:
@@ -332,6 +333,13 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
         else:
             group["lr"] = rate
     optimizer.zero_grad()
+
+
+def _norm(parameters: list[nn.Parameter], most: float) -> Tensor:
+    """That of all gradients together, as it was before they were made shorter to have at most `most`, if any."""
+    if most:
+        return nn.utils.clip_grad_norm_(parameters, most).detach()
+    return nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
 
 
 def _itself(*inputs: Any) -> Any:

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from itertools import islice
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ from fastgan.training.source import describe, load_data
 from fastgan.training.staging import Staging
 from fastgan.training.step import Step, load_optimizer
 from fastgan.training.streams import Streams
+from fastgan.training.watch import Watch, diversity
 
 log = logging.getLogger("fastgan")
 
@@ -154,6 +156,8 @@ class Trainer:
         self._saved = -1  # step of the last checkpoint
         self._identity: bytes | None = None  # of its file
         self._tries = 0  # to get past the last checkpoint
+        self._watch = Watch() if asked.health and asked.samples > 1 else None
+        self.train_step.norms = self._watch is not None
         self._streams = Streams(system, asked.seed, self.ranks)
         self._evaluation = Evaluation(
             system, lambda: self._batches(0, alone=True), self.batches.count, asked.batch_size, asked.seed
@@ -216,12 +220,19 @@ class Trainer:
         try:
             with report:
                 if self._saved < 0:
+                    self._begin()
                     self._save()
                 self._train(report, asked)
         except NonFinite as error:
             self._go_back(error, asked)
             return False
         return True
+
+    def _begin(self) -> None:
+        """What the system learns from the data before the first step."""
+        batches = self._batches(0, alone=True)
+        self.system.begin(islice(batches, math.ceil((batches.count or 10_000) / self.config.batch_size)))
+        self.ema = self._average()
 
     def _train(self, report: Report, asked: Interruption) -> None:
         every = self.config
@@ -231,7 +242,7 @@ class Trainer:
             for problem in self.batches.problems():
                 log.warning("%s", problem)
             if self._due(every.log_every):
-                report.values(self.step, self._read(), self._waiting())
+                report.values(self.step, self._look(self._read()), self._waiting())
             if self._due(every.sample_every) or self.step == every.steps:
                 self._means()  # of a run that has diverged, say so instead of drawing it
                 if self.ranks.first:
@@ -257,6 +268,7 @@ class Trainer:
             self._waited = waited + time.perf_counter() - began, since
         if self.system.dtype == torch.float64:
             batch = dataclasses.replace(batch, images=batch.images.double())
+        self._real = batch.images
         if self.ema:
             self.ema.begin()
         self.train_step.number = self.step
@@ -302,6 +314,18 @@ class Trainer:
             self._sums.zero_()  # in place: recordings add to it
         self._summed = 0
         return means
+
+    def _look(self, values: dict[str, float]) -> dict[str, float]:
+        """What is logged: the means, and how much samples differ. Says what looks wrong with them."""
+        if not self._watch or not self.ranks.first:
+            return values
+        with self._streams.apart():
+            fake = self.system.sample(len(self.latents), latent=self.latents)
+        found = diversity(self._real, fake)
+        values = {**values, **{f"diversity/{name}": value.item() for name, value in found.items()}}
+        for symptom in self._watch.look(self.step, values):
+            log.warning("%s", symptom)
+        return values
 
     def _waiting(self) -> float:
         """The share of the time since the last call that was spent waiting for data."""
@@ -423,7 +447,7 @@ class Trainer:
         ranks = Ranks() if alone else self.ranks
         return Batches(
             self.source,
-            self.config.batch_size,
+            self.config.batch_size * (1 if alone else self.system.batches),
             seed=self.config.seed,
             device=self.system.device,
             channels_last=self.config.channels_last,

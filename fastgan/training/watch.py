@@ -75,7 +75,7 @@ class Watch:
     values: the means since the last look. Those of these names are understood, others ignored:
         discriminator/real_right, discriminator/fake_right   shares of the images that the discriminator tells right
         discriminator/real, discriminator/fake, discriminator/loss, generator/loss
-        gradient/generator, gradient/discriminator           norms of all gradients of a network
+        generator/gradient                                   the norm of all its gradients
         diversity/spread, diversity/nearest                  see `diversity`
     """
 
@@ -106,7 +106,7 @@ class Watch:
         return told
 
     def _vanishing(self, values: Mapping[str, float]) -> str:
-        norm = values.get("gradient/generator")
+        norm = values.get("generator/gradient")
         if norm is None:
             return ""
         self._largest = max(self._largest, norm)
@@ -182,5 +182,5 @@ def diversity(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
 
 
 def _shrunk(images: Tensor) -> Tensor:
-    sides = [min(8, side) for side in images.shape[2:]]
-    return F.adaptive_avg_pool2d(images.float(), sides).flatten(1)
+    height, width = images.shape[2:]
+    return F.adaptive_avg_pool2d(images.float(), (min(8, height), min(8, width))).flatten(1)

@@ -12,14 +12,14 @@ HEALTHY = {
     "discriminator/real": 0.6,
     "discriminator/fake": 0.4,
     "generator/loss": 1.0,
-    "gradient/generator": 1.0,
+    "generator/gradient": 1.0,
     "diversity/spread": 0.9,
     "diversity/nearest": 0.8,
 }
 SICK = {
     STRONG: {"discriminator/real_right": 1.0, "discriminator/fake_right": 0.999},
     FOOLED: {"discriminator/fake_right": 0.02},
-    VANISHING: {"gradient/generator": 1e-5},
+    VANISHING: {"generator/gradient": 1e-5},
     COLLAPSE: {"diversity/spread": 0.1},
 }
 
