@@ -23,7 +23,7 @@ class Tape:
 
     @torch.no_grad()
     def poison(self):
-        for tensor in self.made:
+        for tensor in map(once, self.made):
             if tensor.is_floating_point():
                 tensor.fill_(float("nan"))
             else:
@@ -36,7 +36,7 @@ class Tape:
         for operation, args, named, results in self.operations:
             for kept, new in zip(results, tensors(operation(*args, **named))):
                 if address(kept) != address(new):
-                    kept.copy_(new)
+                    once(kept).copy_(once(new))
         kinds = {operation._schema.name for operation, *_ in self.operations}
         assert kinds  # an empty tape would agree with anything
 
@@ -63,7 +63,7 @@ class Recording(TorchDispatchMode):
         # Whatever an operation reads, not only what its schema says it writes: batch normalisation's does not.
         for tensor in tensors((args, named)):
             if address(tensor) not in self.tape.memory and id(tensor) not in self.seen:
-                self.seen[id(tensor)] = tensor, tensor.detach().clone()
+                self.seen[id(tensor)] = once(tensor), once(tensor.detach()).clone()
         given = {address(tensor) for tensor in tensors((args, named))}
         result = operation(*args, **named)
         results = tensors(result)
@@ -114,11 +114,18 @@ class TapeRecorder:
         return tape, result
 
     def defers(self, tensor):
-        return not any(tensor is other for other in self.host)
+        return not any(tensor is other or tensor.data_ptr() == other.data_ptr() for other in self.host)
 
 
 def tensors(value):
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def once(tensor):
+    """Every element once, where an expanded tensor has it many times."""
+    for dim, stride in enumerate(tensor.stride()):
+        tensor = tensor.narrow(dim, 0, 1) if stride == 0 and tensor.shape[dim] > 1 else tensor
+    return tensor
 
 
 def address(tensor):
