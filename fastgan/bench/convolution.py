@@ -1,4 +1,4 @@
-"""The convolutions of the deepest layers: forward, input gradient and weight gradient by the chosen libraries."""
+"""The convolutions of large layers: forward, input gradient and weight gradient by the chosen libraries."""
 
 from __future__ import annotations
 
@@ -62,5 +62,9 @@ def cases() -> Iterator[ConvolutionCase]:
     for dtype in (torch.float32, torch.bfloat16):
         for product in convolution._OPS:
             yield ConvolutionCase(product, dtype)
+    for product in convolution._OPS:
+        yield ConvolutionCase(product, torch.float32, large=64, small=128, size=32)
+        yield ConvolutionCase(product, torch.float32, large=128, small=256, size=16)
+        yield ConvolutionCase(product, torch.float32, large=128, small=128, size=16, kernel=3, stride=1)
     yield ConvolutionCase("weight_gradient", torch.bfloat16, large=128, small=256, size=16)
     yield ConvolutionCase("weight_gradient", torch.bfloat16, large=512, small=512, size=4, kernel=3, stride=1)
