@@ -189,14 +189,14 @@ __device__ void merge(const Walk& w, const Scope& s, const double* parts, const 
 // channels.
 struct Reduction {
   Tensor parts;
-  bool ordered, alone;  // alone: a tile is a scope, and an item too
+  bool ordered, alone;  // alone: a tile is a scope, and an item too, or there is nothing to sum
   int64_t tiles, scopes;
   Counters counters;
 
   Reduction(const Walk& w, int sums, bool ordered_, const Queue& queue, bool whole = false)
       : parts(scratch(sums * w.groups * w.chunks * w.columns, queue)),
         ordered(ordered_ && w.groups > 1),
-        alone(w.chunks == 1 && !ordered && (!whole || w.tiles == 1)),
+        alone(sums == 0 || (w.chunks == 1 && !ordered && (!whole || w.tiles == 1))),
         tiles(whole   ? w.tiles
               : alone ? 1
                       : (w.tiles + kMostScopes - 1) / kMostScopes),

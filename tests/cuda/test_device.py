@@ -159,6 +159,7 @@ def test_the_first_call_may_be_captured() -> None:
 import torch
 from fastgan import ops
 x = torch.randn(256, 32, 16, 16, device="cuda")
+ops.norm_act(x, None, None, torch.zeros(32, device="cuda"), torch.ones(32, device="cuda"), training=False)  # needs none
 torch.cuda.synchronize()
 graph = torch.cuda.CUDAGraph()
 with torch.cuda.graph(graph):
