@@ -133,8 +133,8 @@ def main() -> int:
         parts.run(
             "tests",
             [
-                python, "-m", "pytest", "-k", "cuda and not emulat and not build", "-rs", "--junitxml", str(results / "tests.xml"),
-                "tests/cuda", "tests/ops", "tests/training",
+                python, "-m", "pytest", "-k", "cuda and not emulat and not build", "-rs",
+                "--junitxml", str(results / "tests.xml"), "tests/cuda", "tests/ops", "tests/training",
             ],
             130,
         )  # fmt: skip
