@@ -13,7 +13,8 @@ from typing import Any
 STEPS = 2000  # as Config has it, which is not imported before run()
 SETTINGS = (
     "batch_size", "seed", "workers", "precision", "graph", "memory", "channels_last", "flip", "ema", "samples",
-    "sample_every", "checkpoint_every", "evaluate_every", "log_every", "health", "retries",
+    "sample_every", "checkpoint_every", "evaluate_every", "metric", "patience", "log_every", "health",
+    "remedy", "retries",
 )  # fmt: skip
 OPTIONS = ("resolution", "channels", "width", "learning_rate")  # of systems, that have an option here too
 SIDE = 64  # pixels; larger pictures are made so small where no resolution is asked for
@@ -65,10 +66,13 @@ def add(subparsers: Any) -> None:
     run.add_argument("--sample-every", type=int, help="steps between sample grids (default: 200)")
     run.add_argument("--checkpoint-every", type=int, help="steps between checkpoints (default: 200)")
     run.add_argument("--evaluate-every", type=int, help="steps between looks for the best checkpoint (default: 1000)")
+    run.add_argument("--metric", help="what the best is told by: sliced_wasserstein (default), frechet, kernel")
+    run.add_argument("--patience", type=int, help="looks without a better one before the run ends (default: 0, none)")
     run.add_argument("--log-every", type=int, help="steps between logged values (default: 20)")
     run.add_argument(
         "--health", action=argparse.BooleanOptionalAction, help="watch for what commonly goes wrong (default: yes)"
     )
+    run.add_argument("--remedy", help="auto: apply the first remedy that helps against it (default: none, tell only)")
     run.add_argument("--retries", type=int, help="times to go back after a value that is not finite (default: 0)")
 
 

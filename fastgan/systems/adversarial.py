@@ -6,6 +6,7 @@ overrides what its paper does otherwise.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,9 +20,11 @@ from fastgan.fusion.paired import is_one_pass, paired
 from fastgan.losses import Adversarial, Lazy, NonSaturating, r1
 from fastgan.nn import DifferentiableAugment
 from fastgan.systems.base import Part, Phase, System, adam, normal
+from fastgan.systems.config import build
 
 LABELS = ("label_smoothing", "label_noise", "label_flips")
 DECAYS = ("none", "linear", "cosine", "halve")
+LIVE = (*LABELS, "augment", "r1", "r1_every")  # options that a system takes while it is trained
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,19 @@ class AdversarialSystem(System):
         labels = {name: getattr(config, name) for name in LABELS}
         self.loss: Any = (Loss or self.Loss)(**{name: value for name, value in labels.items() if value})
         self.augment = DifferentiableAugment(config.augment)
-        self.r1 = Lazy(partial(r1, gamma=config.r1), every=config.r1_every) if config.r1 else None
+        self.r1 = Lazy(partial(r1, gamma=config.r1), every=config.r1_every)
+
+    def change(self, **options: Any) -> None:
+        """Goes on with other values of options that are `LIVE`. ValueError or TypeError as for a new system."""
+        if refused := [name for name in options if name not in LIVE]:
+            raise ValueError(f"{refused[0]} cannot change in a system that is there; {', '.join(LIVE)} can")
+        config = build(type(self.config), {**dataclasses.asdict(self.config), **options}, f"system {self.name}")
+        with torch.random.fork_rng([]):
+            other = type(self)(config)  # what its paper makes of the options, it knows best
+        self.config, self.augment = config, other.augment.train(self.training)
+        if not isinstance(self.loss, nn.Module):  # which has a state
+            self.loss = other.loss
+        self.r1.penalty, self.r1.every = other.r1.penalty, other.r1.every
 
     def phases(self) -> list[Phase]:
         config = self.config
@@ -171,7 +186,7 @@ class AdversarialSystem(System):
 
     def penalties(self, real: Tensor, fake: Tensor) -> Iterator[Part]:
         """What is added to the discriminator's loss. `r1` has no graph in the steps between."""
-        if self.r1 is not None and (penalty := self.r1(self.logits, real)).requires_grad:
+        if self.config.r1 and (penalty := self.r1(self.logits, real)).requires_grad:
             yield penalty, {}
 
     def generator_loss(self, state: State) -> Part:

@@ -11,9 +11,11 @@ from typing import Any
 
 import yaml
 
+from fastgan.systems.adversarial import LIVE
 from fastgan.systems.config import build
 
 STEPS = 2000
+METRICS = ("sliced_wasserstein", "frechet", "kernel")  # that a checkpoint can be the best by
 HEADER = """\
 # Everything this run was asked for. Another run like it: fastgan train --config {path} --out DIRECTORY
 # After an edit, fastgan train --resume {run} takes the change, or says why it cannot.
@@ -31,7 +33,9 @@ ALLOWED = (
     "sample_every",
     "checkpoint_every",
     "evaluate_every",
+    "patience",
     "health",
+    "remedy",
 )
 ALLOWED_TO_DIFFER = ("data", "batch_size", "precision", "memory", "channels_last", "flip", "ema")
 
@@ -53,12 +57,15 @@ class Settings:
     sample_every: int = 200  # steps; 0 draws only the last
     checkpoint_every: int = 200  # steps; 0 saves only the first and the last
     evaluate_every: int = 1000  # steps between looking whether this is the best checkpoint so far; 0 never looks
+    metric: str = "sliced_wasserstein"  # what the best is told by; or frechet, kernel: features of a classifier
+    patience: int = 0  # looks without a better one before the run ends; 0: it goes on to the last step
     log_every: int = 20  # steps; what is logged is the mean over them
     health: bool = True  # watch for a discriminator that wins, for samples that are all alike, and the like
+    remedy: str = "none"  # against what it sees: none; or auto, the first remedy that a running training can take
     retries: int = 0  # how often to go back to a checkpoint, with other random numbers, after a value is not finite
 
     def __post_init__(self) -> None:
-        every = ("sample_every", "checkpoint_every", "evaluate_every", "retries", "workers")
+        every = ("sample_every", "checkpoint_every", "evaluate_every", "patience", "retries", "workers")
         for least, names in (1, ("batch_size", "samples", "log_every")), (0, every):
             for name in names:
                 value = getattr(self, name)
@@ -66,6 +73,12 @@ class Settings:
                     raise ValueError(f"{name} must be at least {least}, not {value}")
         if isinstance(self.graph, str) and self.graph != "auto":
             raise ValueError(f"graph must be auto, true or false, not {self.graph!r}")
+        if self.metric not in METRICS:
+            raise ValueError(f"metric must be one of {', '.join(METRICS)}, not {self.metric!r}")
+        if self.patience and not self.evaluate_every:
+            raise ValueError("patience counts looks for the best checkpoint: evaluate_every must not be 0")
+        if self.remedy not in ("none", "auto"):
+            raise ValueError(f"remedy must be none or auto, not {self.remedy!r}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must lie in 0..2**63 - 1, not {self.seed}")
         if not 0 <= self.ema < 1:
@@ -142,11 +155,12 @@ def changes(before: Config, after: Config) -> dict[str, str]:
     found = {
         name: f"{name}: {old.get(name)} -> {new.get(name)}" for name in {**old, **new} if old.get(name) != new.get(name)
     }
-    refused = [text for name, text in found.items() if name not in (*ALLOWED, *ALLOWED_TO_DIFFER)]
+    differ = (*ALLOWED_TO_DIFFER, *(f"options.{name}" for name in LIVE))
+    refused = [text for name, text in found.items() if name not in (*ALLOWED, *differ)]
     if refused:
         raise ValueError(
             f"the run cannot go on with {'; '.join(refused)}. What may change is {', '.join(ALLOWED)} and, where the "
-            f"run need not be the same bit for bit, {', '.join(ALLOWED_TO_DIFFER)}; for the rest, start another run"
+            f"run need not be the same bit for bit, {', '.join(differ)}; for the rest, start another run"
         )
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,3 +69,12 @@ def not_finite(tensors: Iterable[tuple[str, Any]]) -> tuple[str, str] | None:
         if value == float("inf"):
             return name, "infinite"
     return None
+
+
+def below(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors in nested dictionaries, by their names there."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from below(item, f"{name}.{key}" if name else str(key))

@@ -143,6 +143,11 @@ class GraphedStep:
         if self._replayed:
             self._replayed.forget()
 
+    def renew(self) -> None:
+        """To be called after a change that a recording cannot notice: of what a loss reads in Python."""
+        if self._replayed:
+            self._replayed.forget()
+
     def _set_rates(self) -> None:
         for phase in self.phases:
             if phase.rate is None:
@@ -173,7 +178,7 @@ class GraphedStep:
                 self.ranks.average_([parameter.grad for parameter in trained if parameter.grad is not None])
                 if phase.clip and scaler:
                     scaler.unscale_(phase.optimizer)
-                if self.norms or phase.clip:
+                if phase.clip or (self.norms and not scaler):  # scaled gradients have another norm
                     logged["gradient"] = _norm(trained, phase.clip)
                 if check and not scaler:  # scaled gradients may overflow
                     check.backward(phase.name, trained)

@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import islice
 from typing import Any
@@ -18,8 +17,9 @@ import torch
 from torch import Tensor
 
 from fastgan import backend
-from fastgan.data import Batches, ImageData
+from fastgan.data import Batch, Batches, ImageData
 from fastgan.systems import System
+from fastgan.systems.adversarial import AdversarialSystem
 from fastgan.systems.config import build
 from fastgan.training import checkpoint, config
 from fastgan.training.config import Config, Settings
@@ -27,15 +27,16 @@ from fastgan.training.distributed import Ranks, join
 from fastgan.training.ema import EMA
 from fastgan.training.evaluation import Evaluation
 from fastgan.training.graph import RECORDERS
-from fastgan.training.health import Check, Finding, NonFinite, not_finite
+from fastgan.training.health import Check, Finding, NonFinite, below, not_finite
 from fastgan.training.interruption import Interruption, interruption
+from fastgan.training.means import Means
 from fastgan.training.report import Report, picture
 from fastgan.training.run import Run, choose_device, config_of, system_of, versions
 from fastgan.training.source import describe, load_data
 from fastgan.training.staging import Staging
 from fastgan.training.step import Step, load_optimizer
 from fastgan.training.streams import Streams
-from fastgan.training.watch import Watch, diversity
+from fastgan.training.watch import Symptom, Watch, diversity, remedy
 
 log = logging.getLogger("fastgan")
 
@@ -149,9 +150,7 @@ class Trainer:
         self.batches = self._batches(asked.workers)
         self.data = describe(self.source, self.config.data, self.batches, system)
         self.latents = system.latent(asked.samples, torch.Generator().manual_seed(asked.seed))
-        self._names: list[str] = []  # of the logged values, and
-        self._sums: Tensor | None = None  # their sums since they were last read, and
-        self._summed = 0  # over how many steps
+        self._means = Means(self.ranks)  # of the logged values
         self._waited = 0.0, time.perf_counter()  # seconds waited for data, since when
         self._saved = -1  # step of the last checkpoint
         self._identity: bytes | None = None  # of its file
@@ -160,7 +159,7 @@ class Trainer:
         self.train_step.norms = self._watch is not None
         self._streams = Streams(system, asked.seed, self.ranks)
         self._evaluation = Evaluation(
-            system, lambda: self._batches(0, alone=True), self.batches.count, asked.batch_size, asked.seed
+            system, self.source, lambda: self._batches(0, alone=True), self.batches.count, asked
         )
 
     def fit(self, steps: int) -> None:
@@ -190,7 +189,10 @@ class Trainer:
                         "again, from the last checkpoint"
                     ) from error
                 raise
-        if self.step < steps:
+        if self._patience_is_over():
+            if self.ranks.first:
+                log.warning("stopped early at step %d: %s", self.step, self._evaluation.verdict())
+        elif self.step < steps:
             if self.ranks.first:
                 log.warning("stopped at step %d; to go on: fastgan train --resume %s", self.step, self.run.path)
             if self._asked(asked) == signal.SIGTERM:
@@ -236,15 +238,15 @@ class Trainer:
 
     def _train(self, report: Report, asked: Interruption) -> None:
         every = self.config
-        while self.step < every.steps and not self._asked(asked):
+        while self.step < every.steps and not self._patience_is_over() and not self._asked(asked):
             self._advance()
             report.advance()
             for problem in self.batches.problems():
                 log.warning("%s", problem)
             if self._due(every.log_every):
-                report.values(self.step, self._look(self._read()), self._waiting())
+                report.values(self.step, self._look(self._means.take(self.step)), self._waiting())
             if self._due(every.sample_every) or self.step == every.steps:
-                self._means()  # of a run that has diverged, say so instead of drawing it
+                self._means.read(self.step)  # of a run that has diverged, say so instead of drawing it
                 if self.ranks.first:
                     report.picture(self.step, self.preview())
             better = self._due(every.evaluate_every) and self._evaluate(report)
@@ -262,7 +264,7 @@ class Trainer:
 
     def _advance(self, check: Check | None = None) -> None:
         began = time.perf_counter()
-        batch = self._staging.put(lambda: next(self.batches)) if self._staging else next(self.batches)
+        batch = self._staging.put(self._next) if self._staging else self._next()
         waited, since = self._waited
         if not isinstance(self.source, Tensor | ImageData):  # else there is nothing to wait for
             self._waited = waited + time.perf_counter() - began, since
@@ -274,17 +276,22 @@ class Trainer:
         self.train_step.number = self.step
         self.train_step(batch, check=check)
         self.step += 1
-        self._summed += 1
+        self._means.steps += 1
+
+    def _next(self) -> Batch:
+        """The images of a step: as many batches as the system takes, put together."""
+        batches = [next(self.batches) for _ in range(self.system.batches)]
+        if len(batches) == 1:
+            return batches[0]
+        labels = [batch.labels for batch in batches if batch.labels is not None]
+        images = torch.cat([batch.images for batch in batches])
+        return dataclasses.replace(batches[0], images=images, labels=torch.cat(labels) if labels else None)
 
     def _after(self, values: dict[str, Tensor]) -> None:
         """The end of a step, and part of its recording: nothing here may wait, or depend on the host."""
         if self.ema:
             self.ema.update()
-        stacked = torch.stack(list(values.values()))
-        self._names = list(values)
-        if self._sums is None:
-            self._sums = torch.zeros_like(stacked)
-        self._sums.add_(stacked)
+        self._means.add(values)
 
     def _average(self) -> EMA | None:
         if not self.config.ema or not self.ranks.first:
@@ -294,38 +301,39 @@ class Trainer:
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0
 
-    def _means(self) -> dict[str, float]:
-        """Means of the logged values since they were last read: here the host waits for the device.
-
-        NonFinite if one is not finite.
-        """
-        if self._sums is None or not self._summed:
-            return {}
-        self.ranks.average_([self._sums])
-        means = dict(zip(self._names, (self._sums / self._summed).tolist()))
-        for name, mean in means.items():
-            if not math.isfinite(mean):
-                raise NonFinite(f"{name} became {mean} in the {self._summed} steps before step {self.step}")
-        return means
-
-    def _read(self) -> dict[str, float]:
-        means = self._means()
-        if self._sums is not None:
-            self._sums.zero_()  # in place: recordings add to it
-        self._summed = 0
-        return means
-
     def _look(self, values: dict[str, float]) -> dict[str, float]:
         """What is logged: the means, and how much samples differ. Says what looks wrong with them."""
-        if not self._watch or not self.ranks.first:
+        if not self._watch:
             return values
-        with self._streams.apart():
-            fake = self.system.sample(len(self.latents), latent=self.latents)
-        found = diversity(self._real, fake)
-        values = {**values, **{f"diversity/{name}": value.item() for name, value in found.items()}}
-        for symptom in self._watch.look(self.step, values):
-            log.warning("%s", symptom)
+        symptoms: list[Symptom] = []
+        if self.ranks.first:
+            with self._streams.apart():
+                fake = self.system.sample(len(self.latents), latent=self.latents)
+            found = diversity(self._real, fake)
+            values = {**values, **{f"diversity/{name}": value.item() for name, value in found.items()}}
+            symptoms = self._watch.look(self.step, values)
+        for symptom in self.ranks.from_first(lambda: symptoms):
+            if self.ranks.first:
+                log.warning("%s", symptom)
+            if self.config.remedy == "auto":
+                self._apply(symptom)
         return values
+
+    def _apply(self, symptom: Symptom) -> None:
+        option = remedy(symptom, self.system)
+        text = ", ".join(f"{name}={value}" for name, value in option.items())
+        if self.ranks.first:
+            log.warning(
+                "remedy from step %d on: %s", self.step, text or "none is left that a running training can take"
+            )
+        if not option:
+            return
+        assert isinstance(self.system, AdversarialSystem)
+        self.system.change(**option)
+        self.train_step.renew()
+        self.config = dataclasses.replace(self.config, options=dataclasses.asdict(self.system.config))
+        if self.ranks.first:
+            config.write(self.run.config, self.config)
 
     def _waiting(self) -> float:
         """The share of the time since the last call that was spent waiting for data."""
@@ -339,7 +347,7 @@ class Trainer:
         return f"--workers {max(2 * workers, 2)} (now {workers}), or smaller picture files"
 
     def _save(self, best: bool = False) -> None:
-        self._means()  # a run that has diverged keeps its last good checkpoint
+        self._means.read(self.step)  # a run that has diverged keeps its last good checkpoint
         state = {
             "config": self.config.plain(),
             "data": self.data,
@@ -352,10 +360,11 @@ class Trainer:
             "batches": self.batches.state_dict(),
             "random": self._streams.state_dict(),
             "latents": self.latents,
-            "logged": {"names": self._names, "sums": self._sums, "steps": self._summed},
+            "logged": self._means.state_dict(),
             "best": self._evaluation.best,
+            "watch": self._watch.state_dict() if self._watch else None,
         }
-        bad = not_finite(_tensors(state, ("system", "ema", "optimizers")))
+        bad = not_finite(below({key: state[key] for key in ("system", "ema", "optimizers")}))
         if self.ranks.any(bad is not None):
             raise NonFinite(f"{bad[0]} is {bad[1]} after step {self.step}" if bad else "a weight is not finite")
         if self.ranks.first:
@@ -382,10 +391,10 @@ class Trainer:
         if state["latents"].shape != self.latents.shape:
             raise ValueError(f"{self.run.checkpoint} has latents of another shape than {self.system.name}'s")
         self.latents = state["latents"].to(self.system.device)
-        self._names, self._summed = state["logged"]["names"], state["logged"]["steps"]
-        self._sums = None if state["logged"]["sums"] is None else state["logged"]["sums"].to(self.system.device)
-        self.train_step.forget()
+        self._means.load_state_dict(state["logged"], self.system.device)
         self.step = self._saved = state["step"]
+        if self._watch and state.get("watch"):
+            self._watch.load_state_dict(state["watch"])
         best = state["best"]
         self._evaluation.best = best if best is None else {"score": float(best["score"]), "step": int(best["step"])}
         self._identity = checkpoint.identity(self.run.checkpoint)
@@ -435,9 +444,13 @@ class Trainer:
         if self.ranks.first:
             with self._streams.apart(), self._averaged():
                 score = self._evaluation.look(self.step)
-            report.score(self.step, {"sliced_wasserstein": score})
-        best: Any = self.ranks.from_first(lambda: self._evaluation.best)
-        return best["step"] == self.step
+            report.score(self.step, {self.config.metric: score})
+        self._evaluation.best = self.ranks.from_first(lambda: self._evaluation.best)
+        return self._evaluation.best is not None and self._evaluation.best["step"] == self.step
+
+    def _patience_is_over(self) -> bool:
+        best, patience = self._evaluation.best, self.config.patience * self.config.evaluate_every
+        return bool(patience) and best is not None and self.step >= best["step"] + patience
 
     def _averaged(self) -> Any:
         return self.ema.applied() if self.ema else nullcontext()
@@ -447,7 +460,7 @@ class Trainer:
         ranks = Ranks() if alone else self.ranks
         return Batches(
             self.source,
-            self.config.batch_size * (1 if alone else self.system.batches),
+            self.config.batch_size,
             seed=self.config.seed,
             device=self.system.device,
             channels_last=self.config.channels_last,
@@ -457,17 +470,3 @@ class Trainer:
             ranks=ranks.count,
             memory=0 if alone else None,
         )
-
-
-def _tensors(state: Any, keys: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:
-    """The tensors below `keys`, by their names there."""
-    for key in keys:
-        yield from _below(state[key], key)
-
-
-def _below(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
-    if isinstance(value, Tensor):
-        yield name, value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _below(item, f"{name}.{key}")

@@ -5,15 +5,20 @@ Nothing here costs a step: every number is a mean that the log reads, or is comp
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import statistics
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from fastgan.systems import System
+from fastgan.systems.adversarial import LIVE, AdversarialConfig, AdversarialSystem
 
 HOLD = 5  # looks, one at each line of the log, that a sign must last before it is told
 SPAN = 20  # looks that an oscillation is judged over
@@ -66,6 +71,24 @@ REMEDIES: dict[str, tuple[str, ...]] = {
 STRONG, VANISHING, FOOLED, COLLAPSE, OSCILLATION = REMEDIES
 
 
+def remedy(symptom: Symptom, system: System) -> dict[str, Any]:
+    """The first remedy of the list that `system` can take while it is trained and has not taken yet, as an option;
+    empty where there is none."""
+    if not isinstance(system, AdversarialSystem):
+        return {}
+    unset = {field.name: field.default for field in dataclasses.fields(AdversarialConfig)}
+    for text in symptom.remedies:
+        name, _, value = text.partition("=")
+        if name in LIVE and getattr(system.config, name) == unset[name]:
+            option = {name: float(value) if isinstance(unset[name], float) else value}
+            try:
+                dataclasses.replace(system.config, **option)
+            except ValueError:  # one that has no part in this system
+                continue
+            return option
+    return {}
+
+
 class Watch:
     """Looks at a run each time its log is written, and says each symptom once when it has lasted.
 
@@ -83,6 +106,18 @@ class Watch:
         self._since: dict[str, tuple[int, int]] = {}  # the step and the number of looks that a sign has lasted
         self._losses: deque[float] = deque(maxlen=SPAN)
         self._largest = 0.0  # of the generator's gradient norms
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "since": {name: list(numbers) for name, numbers in self._since.items()},
+            "losses": list(self._losses),
+            "largest": self._largest,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._since = {name: (int(since), int(looks)) for name, (since, looks) in state["since"].items()}
+        self._losses = deque(map(float, state["losses"]), maxlen=SPAN)
+        self._largest = float(state["largest"])
 
     def look(self, step: int, values: Mapping[str, float]) -> list[Symptom]:
         """The symptoms that are told now: those that have just lasted long enough."""

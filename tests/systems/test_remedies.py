@@ -56,7 +56,7 @@ class TestEverySystem:
     def test_is_off_by_default(self, name):
         system = make(name)
         assert not dropouts(system)
-        assert system.r1 is None
+        assert not system.config.r1
         assert system.augment.policy == ()
         assert all(phase.clip == 0 for phase in system.phases())
         assert all((phase.rate is None) is (name != "sngan") for phase in system.phases())
