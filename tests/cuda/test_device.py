@@ -30,8 +30,8 @@ def step(x: Tensor, running: tuple[Tensor, Tensor] | None = None) -> list[Tensor
     y = ops.norm_act(x, weight, bias, *(running or (None, None)), act="leaky_relu", backend="native")
     y = ops.norm_act(y, weight, bias, act="prelu", slope=slope, splits=2, backend="native")
     y = ops.norm_act(y, None, None, act="relu", instance=True, backend="native")
-    y = ops.bias_act(y, bias.to(x.dtype), "tanh", backend="native")
-    y = ops.bias_act(y, bias.to(x.dtype), "silu", gain=1.4, clamp=3.0, backend="native")
+    y = ops.bias_act(y, bias.to(x.dtype), act="tanh", backend="native")
+    y = ops.bias_act(y, bias.to(x.dtype), act="silu", gain=1.4, clamp=3.0, backend="native")
     fake = y.flatten(1).mean(1)
     loss = ops.gan_loss(fake.flip(0), fake, kind="relativistic_average", backend="native").loss
     loss = loss + ops.gan_loss(y.flatten(), y.flatten().flip(0), backend="native").loss

@@ -28,7 +28,7 @@ def results(offset, dtype, layout):
     x.requires_grad_()
     mean, var = torch.zeros(24), torch.ones(24)
     y = ops.norm_act(x, torch.ones(24), torch.zeros(24), mean, var, act="silu", splits=2, backend="native")
-    z = ops.bias_act(x, torch.linspace(-1, 1, 24).to(dtype), "tanh", gain=1.5, clamp=1.0, backend="native")
+    z = ops.bias_act(x, torch.linspace(-1, 1, 24).to(dtype), act="tanh", gain=1.5, clamp=1.0, backend="native")
     loss = ops.gan_loss(y.flatten(), z.flatten(), kind="relativistic_average", backend="native").loss
     return [y, z, mean, var, loss, *torch.autograd.grad(loss, x)]
 
