@@ -94,8 +94,9 @@ class Machine {
  private:
   struct Fiber {
     jmp_buf here;
-    ucontext_t start;
+    ucontext_t context;
     void* stack = nullptr;
+    size_t size = 0;
     bool started = false;
   };
 
@@ -122,46 +123,34 @@ class Machine {
     threads_of_block.x = unsigned(threads_);
     finished_ = 0;
     for (int i = 0; i < threads_; ++i) ready_.push_back(i);
-    void* fake_stack = nullptr;
-    if (_setjmp(host_) == 0) enter_next(&fake_stack);
-    arrived(fake_stack);
+    enter(host_, next());
     if (finished_ != threads_) fail("a thread has ended before a barrier at which others of its block wait");
   }
 
   // From a fiber to one that can run, or back to the host where there is none.
-  void leave(int me) {
-    void* fake_stack = nullptr;
-    if (_setjmp(fibers_[me].here) == 0) enter_next(&fake_stack);
-    arrived(fake_stack);
-  }
+  void leave(int me) { enter(fibers_[me], next()); }
 
-  void enter_next(void** fake_stack) {
-    if (ready_.empty()) {
-      departing(fake_stack, host_stack_, host_size_);
-      _longjmp(host_, 1);
-    }
+  Fiber& next() {
+    if (ready_.empty()) return host_;
     const size_t at = random() % ready_.size();
     current_ = ready_[at];
     ready_[at] = ready_.back();
     ready_.pop_back();
     thread.x = unsigned(current_);
-    Fiber& next = fibers_[current_];
-    if (!next.started) start(next);
-    departing(fake_stack, next.stack, kStack);
-    if (next.started) _longjmp(next.here, 1);
-    next.started = true;
-    setcontext(&next.start);
-    fail("setcontext");
+    Fiber& fiber = fibers_[current_];
+    if (fiber.stack == nullptr) make(fiber);
+    return fiber;
   }
 
-  void start(Fiber& fiber) {
+  void make(Fiber& fiber) {
+    fiber.size = kStack;
     fiber.stack = mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (fiber.stack == MAP_FAILED) fail("mmap");
-    getcontext(&fiber.start);
-    fiber.start.uc_stack.ss_sp = fiber.stack;
-    fiber.start.uc_stack.ss_size = kStack;
-    fiber.start.uc_link = nullptr;
-    makecontext(&fiber.start, main_of_a_fiber, 0);
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = fiber.stack;
+    fiber.context.uc_stack.ss_size = kStack;
+    fiber.context.uc_link = nullptr;
+    makecontext(&fiber.context, main_of_a_fiber, 0);
   }
 
   // A fiber lives on from block to block.
@@ -176,8 +165,13 @@ class Machine {
   }
 
 #if defined(__SANITIZE_ADDRESS__)
-  void departing(void** fake_stack, const void* stack, size_t size) {
-    __sanitizer_start_switch_fiber(fake_stack, stack, size);
+  // The sanitizer wants to be told, and takes a jump to another stack for an error.
+  void enter(Fiber& from, Fiber& to) {
+    if (&from == &to) return;
+    void* fake_stack = nullptr;
+    __sanitizer_start_switch_fiber(&fake_stack, to.stack, to.size);
+    swapcontext(&from.context, &to.context);
+    arrived(fake_stack);
   }
   void arrived(void* fake_stack) {
     const void* stack = nullptr;
@@ -186,11 +180,18 @@ class Machine {
     bool of_a_fiber = false;
     for (const Fiber& fiber : fibers_) of_a_fiber |= fiber.stack == stack;
     if (of_a_fiber || stack == nullptr) return;
-    host_stack_ = stack;
-    host_size_ = size;
+    host_.stack = const_cast<void*>(stack);
+    host_.size = size;
   }
 #else
-  void departing(void**, const void*, size_t) {}
+  // swapcontext is a system call, and these are many: only a fiber's first entry needs a context.
+  void enter(Fiber& from, Fiber& to) {
+    if (_setjmp(from.here) != 0) return;
+    if (&to == &host_ || to.started) _longjmp(to.here, 1);
+    to.started = true;
+    setcontext(&to.context);
+    fail("setcontext");
+  }
   void arrived(void*) {}
 #endif
 
@@ -202,9 +203,7 @@ class Machine {
   std::vector<int> ready_, waiting_;
   Warp warps_[kMostThreads / kWarp];
   Fiber fibers_[kMostThreads];
-  jmp_buf host_;
-  const void* host_stack_ = nullptr;
-  size_t host_size_ = 0;
+  Fiber host_;
 };
 
 }  // namespace fastgan::emulated
