@@ -67,12 +67,16 @@ def add(subparsers: Any) -> None:
     run.add_argument("--checkpoint-every", type=int, help="steps between checkpoints (default: 200)")
     run.add_argument("--evaluate-every", type=int, help="steps between looks for the best checkpoint (default: 1000)")
     run.add_argument("--metric", help="what the best is told by: sliced_wasserstein (default), frechet, kernel")
-    run.add_argument("--patience", type=int, help="looks without a better one before the run ends (default: 0, none)")
+    run.add_argument(
+        "--patience", type=int, help="looks without a better one before the run ends; 0: it goes on (default: 0)"
+    )
     run.add_argument("--log-every", type=int, help="steps between logged values (default: 20)")
     run.add_argument(
         "--health", action=argparse.BooleanOptionalAction, help="watch for what commonly goes wrong (default: yes)"
     )
-    run.add_argument("--remedy", help="auto: apply the first remedy that helps against it (default: none, tell only)")
+    run.add_argument(
+        "--remedy", help="against it: none (default), auto: the first of the remedies that a running training can take"
+    )
     run.add_argument("--retries", type=int, help="times to go back after a value that is not finite (default: 0)")
 
 

@@ -18,7 +18,7 @@ class EMA:
     The early d lets the average forget the random initialisation (as TensorFlow's ExponentialMovingAverage does).
 
     static: `update` reads nothing that changes on the host, so that a recording of it can be replayed: 1 - d lies on
-    the device, where `begin` puts it. Each update needs a `begin` before it.
+    the device, where `begin` puts it before each update.
     """
 
     def __init__(self, system: System, decay: float, *, static: bool = False) -> None:
@@ -36,22 +36,24 @@ class EMA:
         self._pairs = [self.averages[name] for name in floating], [self._values[name] for name in floating]
         copied = [name for name in self._values if name not in set(floating)]
         self._copied = [self.averages[name] for name in copied], [self._values[name] for name in copied]
-        self._share = 0.0  # 1 - d
+        self._share = 0.0  # 1 - d, on the device
         self._static = torch.zeros((), device=system.device) if static else None
 
     def begin(self) -> None:
-        """Counts the update that is to come."""
-        self.updates += 1
-        share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
-        if self._static is not None and share != self._share:
+        """What an update does on the host, where it is `static`."""
+        if self._static is not None and (share := self._next()) != self._share:
             self._static.fill_(share)
-        self._share = share
+            self._share = share
+
+    def _next(self) -> float:
+        self.updates += 1
+        return 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
 
     @torch.no_grad()
     def update(self) -> None:
         averages, values = self._pairs
         if self._static is None:
-            torch._foreach_lerp_(averages, values, self._share)
+            torch._foreach_lerp_(averages, values, self._next())
         else:
             torch._foreach_add_(averages, torch._foreach_mul(torch._foreach_sub(values, averages), self._static))
         if self._copied[0]:

@@ -49,7 +49,8 @@ def test_applied_inside_the_block_only(tiny):
         assert all((tensor == 1).all() for tensor in system.generator.state_dict().values())
         assert all((tensor == 3).all() for tensor in system.discriminator.state_dict().values())
         raise KeyError
-    assert all((tensor == 3).all() for tensor in system.state_dict().values())
+    assert all((tensor == 3).all() for tensor in system.generator.state_dict().values())
+    assert all((tensor == 3).all() for tensor in system.discriminator.state_dict().values())
     assert all((average == 1).all() for average in ema.averages.values())
 
 
