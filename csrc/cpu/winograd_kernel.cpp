@@ -25,7 +25,7 @@ constexpr int kPanel = kVectors * L;
 constexpr int kRows = 6;             // of a product in registers: with a panel's vectors, 24 or 12 sums
 constexpr int64_t kMostTiles = 96;   // of a block
 constexpr int64_t kSumTiles = 64;    // that the gradient of the weight sums in registers at a time
-constexpr int64_t kSumRows = 128;    // of the gradient of the weight, of a task
+constexpr int64_t kSumRows = 128;    // of the gradient of the weight, of a task, at most
 constexpr int64_t kWeightRows = 16;  // transformed at a time
 
 int64_t panels(int64_t columns) { return (columns + kPanel - 1) / kPanel; }
@@ -378,6 +378,12 @@ void spread(const Winograd& a, Parallel parallel) {
   });
 }
 
+// Channels of the small map of a task, fewer where there are not enough tasks otherwise.
+int64_t rows_of(const Winograd& a) {
+  const int64_t least = 4 * kRows, parts = ceil_div(a.threads, a.stride * a.stride * panels(a.large));
+  return smaller(kSumRows, larger(least, ceil_div(a.small, parts)));
+}
+
 int64_t gradient_floats(const Winograd& a) {
   return (a.taps + 1) * (a.taps + 1) * (kSumTiles + 1 + panels(kSumRows) * (kSumTiles + kPanel) + 2) * kPanel;
 }
@@ -388,7 +394,7 @@ void weight_gradient(const Winograd& a, Parallel parallel) {
   const int64_t places = a.stride * a.stride, kernel = a.stride * R;
   const Map small = small_map(a, a.small_map), large = large_map(a, a.large_map);
   const Tiles gradients(small, 1, 0, 0, a.h, a.w);
-  const int64_t blocks = ceil_div(a.small, kSumRows), columns = panels(a.large);
+  const int64_t most = rows_of(a), blocks = ceil_div(a.small, most), columns = panels(a.large);
   each_stretch(parallel, a.threads, places * columns * blocks, [&](int64_t thread, int64_t begin, int64_t end) {
     float* const scratch = a.scratch + thread * gradient_floats(a);
     const Points right = points(scratch, kSumTiles, kPanel);
@@ -396,7 +402,7 @@ void weight_gradient(const Winograd& a, Parallel parallel) {
     const Points total = points(scratch + P * P * (right.point + left.point), kSumRows, kPanel);
     for (int64_t task = begin; task < end; ++task) {
       const int64_t place = task / blocks / columns, channel = task / blocks % columns * kPanel;
-      const int64_t row = task % blocks * kSumRows, rows = smaller(kSumRows, a.small - row);
+      const int64_t row = task % blocks * most, rows = smaller(most, a.small - row);
       const int64_t channels = smaller(kPanel, a.large - channel), y = place / a.stride, x = place % a.stride;
       const Tiles tiles(large, a.stride, y - a.padding_h, x - a.padding_w, a.h, a.w);
       for (int64_t first = 0; first < tiles.count; first += kSumTiles) {
