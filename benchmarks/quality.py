@@ -28,22 +28,23 @@ DATA = {
     "digits": ["--width", "32"],
     "emoji": ["--width", "32"],
 }
-# Small networks that show all digits within minutes on two cores; other options are the papers'.
-SMALL = ["--resolution", "32", "--width", "32"]
+# What shows all digits within minutes on two cores; options that are not named are the papers'.
+SMALL = ["--resolution", "16"]
 SYSTEMS = {
-    "gan": ["--resolution", "32", "--steps", "4000"],
-    "dcgan": [*SMALL, "--steps", "1500"],
-    "lsgan": [*SMALL, "--steps", "2000", "--set", "latent=100", "--set", "learning_rate=2e-4"],
-    "wgan": [*SMALL, "--steps", "2500", "--set", "learning_rate=2e-4"],
-    "wgan-gp": ["--resolution", "32", "--width", "16", "--steps", "1000"],
-    "sngan": ["--resolution", "32", "--width", "32", "--steps", "1000"],
-    "sgan": ["--resolution", "32", "--steps", "1500"],
-    "acgan": ["--resolution", "32", "--steps", "3000"],
-    "began": ["--resolution", "32", "--width", "16", "--steps", "3000"],
-    "wngan": [*SMALL, "--steps", "3000"],
-    "autoencoder": ["--resolution", "32", "--steps", "3000"],
-}
-POINTS = ["--data", "grid", "--resolution", "1", "--channels", "2", "--steps", "6000", "--batch-size", "256"]
+    "gan": ["--resolution", "32", "--steps", "3000"],
+    "dcgan": ["--resolution", "32", "--width", "32", "--steps", "1500"],
+    "lsgan": [*SMALL, "--width", "32", "--steps", "1500", "--set", "latent=100", "--lr", "2e-4"],
+    "wgan": [*SMALL, "--width", "32", "--steps", "1500", "--lr", "2e-4"],
+    "wgan-gp": ["--resolution", "32", "--width", "16", "--steps", "400", "--set", "discriminator_steps=2"],
+    "sngan": ["--resolution", "32", "--width", "16", "--steps", "600", "--set", "discriminator_width=16",
+              "--set", "discriminator_steps=2", "--batch-size", "32"],
+    "sgan": [*SMALL, "--steps", "600", "--batch-size", "50"],
+    "acgan": [*SMALL, "--steps", "600"],
+    "began": [*SMALL, "--width", "16", "--steps", "1500", "--set", "gamma=1", "--set", "lambda_k=0.02"],
+    "wngan": [*SMALL, "--width", "32", "--steps", "2500", "--set", "loss=least_squares", "--lr", "5e-4"],
+    "autoencoder": ["--resolution", "32", "--steps", "500"],
+}  # fmt: skip
+POINTS = ["--data", "grid", "--resolution", "1", "--steps", "4000", "--batch-size", "256"]
 
 
 def run(out: Path, arguments: list[str], environment: dict[str, str] | None = None) -> dict[str, float]:

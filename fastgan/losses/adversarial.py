@@ -43,6 +43,7 @@ class Adversarial:
     backend: str = "auto"
 
     kind: ClassVar[str]
+    decides: ClassVar[bool] = True  # a logit is on the side of the real ones or of the fake
     compares: ClassVar[bool] = False  # real with fake logits: the generator's loss depends on both
 
     def discriminator(
@@ -59,7 +60,9 @@ class Adversarial:
     def discriminator_logged(
         self, real_logits: Logits | None, fake_logits: Logits | None, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Logged]:
-        """(loss, {"real": D(x), "fake": D(G(z))}), of those that are given."""
+        """(loss, {"real": D(x), "fake": D(G(z)), "real_right": ..., "fake_right": ...}), of those that are given; the
+        latter are the shares of logits on their right side of the decision, which Wasserstein's critic does not have.
+        """
         settings = {"player": "discriminator", "generator": generator, **self._labels()}
         real, fake = (
             None if logits is None else _scales(logits, name)
@@ -91,9 +94,11 @@ class Adversarial:
         loss, means = scales[0]
         for other in scales[1:]:
             loss, means = loss + other.loss, means + other.means
-        means = means[:2] / len(scales) if len(scales) > 1 else means
-        sides = zip(("real", "fake"), (real, fake), means)
-        return loss, {name: mean for name, logits, mean in sides if logits[0] is not None}
+        means = means / len(scales) if len(scales) > 1 else means
+        logged = {name: means[i] for i, name in enumerate(("real", "fake")) if (real, fake)[i][0] is not None}
+        if settings["player"] == "discriminator" and self.decides:
+            logged.update({f"{name}_right": means[2 + i] for i, name in enumerate(("real", "fake")) if name in logged})
+        return loss, logged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +176,7 @@ class Wasserstein(_WithLabels):
     """
 
     kind: ClassVar[str] = "wasserstein"
+    decides: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, kw_only=True)

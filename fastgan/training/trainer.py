@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fastgan import backend
-from fastgan.data import Batch, Batches, ImageData
+from fastgan.data import Batch, Batches, ImageData, Points
 from fastgan.systems import System
 from fastgan.systems.adversarial import AdversarialSystem
 from fastgan.systems.config import build
@@ -266,7 +266,7 @@ class Trainer:
         began = time.perf_counter()
         batch = self._staging.put(self._next) if self._staging else self._next()
         waited, since = self._waited
-        if not isinstance(self.source, Tensor | ImageData):  # else there is nothing to wait for
+        if not isinstance(self.source, Tensor | ImageData | Points):  # else there is nothing to wait for
             self._waited = waited + time.perf_counter() - began, since
         if self.system.dtype == torch.float64:
             batch = dataclasses.replace(batch, images=batch.images.double())

@@ -72,7 +72,8 @@ def test_a_discriminators_loss_comes_in_parts(loss, scales):
     expected, logged = loss.discriminator_logged(real, fake)
     parts = loss.discriminator_logged(real, None), loss.discriminator_logged(None, fake)
     torch.testing.assert_close(parts[0][0] + parts[1][0], expected)
-    assert [list(part[1]) for part in parts] == [["real"], ["fake"]]
+    assert {**parts[0][1], **parts[1][1]}.keys() == logged.keys()
+    assert all(key.startswith(side) for side, part in zip(("real", "fake"), parts) for key in part[1])
     for part in parts:
         for key, value in part[1].items():
             torch.testing.assert_close(value, logged[key])
@@ -120,7 +121,12 @@ class TestEveryLoss:
             value, logged = loss.generator_logged(fake, real)
         assert torch.equal(value, play(loss, player, real, fake))
         means = [mean.mean().item() for mean in FORMULAS[loss][2](real.detach(), fake.detach())]
-        assert logged.keys() == {"real", "fake"}
+        right = {"real_right", "fake_right"} if player == "discriminator" and loss.kind != "wasserstein" else set()
+        assert logged.keys() == {"real", "fake"} | right
+        if right and "relativistic" not in loss.kind:
+            middle = 0.5 if loss.kind == "least_squares" else 0
+            assert logged["real_right"].item() == pytest.approx((real > middle).double().mean().item())
+            assert logged["fake_right"].item() == pytest.approx((fake < middle).double().mean().item())
         assert [logged["real"].item(), logged["fake"].item()] == pytest.approx(means)
         assert not any(mean.requires_grad or mean.dim() for mean in logged.values())
 

@@ -172,15 +172,16 @@ class TestAuxiliaryClassifier:
         accuracies = (rows.argmax(2) == labels).float().mean(1).tolist()
         value, logged = loss.discriminator_logged(*logits, **both)
         assert torch.equal(value, loss.discriminator(*logits, **both))
-        assert list(logged) == ["real", "fake", "real_accuracy", "fake_accuracy"]
-        expected = [*logits.mean((1, 2)).tolist(), *accuracies]
+        assert list(logged) == ["real", "fake", "real_right", "fake_right", "real_accuracy", "fake_accuracy"]
+        right = [(logits[0] > 0).float().mean().item(), (logits[1] < 0).float().mean().item()]
+        expected = [*logits.mean((1, 2)).tolist(), *right, *accuracies]
         assert [v.item() for v in logged.values()] == pytest.approx(expected, abs=1e-6)
         del both["fake_classes"], both["fake_labels"]
-        assert list(loss.discriminator_logged(*logits, **both)[1]) == ["real", "fake", "real_accuracy"]
+        assert list(loss.discriminator_logged(*logits, **both)[1]) == [*list(logged)[:4], "real_accuracy"]
         value, logged = loss.generator_logged(logits[1], **fakes)
         assert torch.equal(value, loss.generator(logits[1], **fakes))
         assert {k: v.item() for k, v in logged.items()} == pytest.approx(
-            {"fake": expected[1], "fake_accuracy": expected[3]}
+            {"fake": expected[1], "fake_accuracy": expected[5]}
         )
 
     def test_hands_over_what_the_adversarial_loss_takes(self):

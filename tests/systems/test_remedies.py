@@ -43,9 +43,11 @@ class TestEverySystem:
         step = Step(system, precision="float32")
         values = step(SimpleNamespace(images=images(system, 0, 2 * system.batches), labels=None))
         assert all(value.isfinite() for value in values.values())
-        assert set(values) == {f"{p}/{v}" for p in ("discriminator", "generator") for v in ("loss", "fake")} | {
-            "discriminator/real"
-        }
+        sides = (
+            ("real", "fake") if name == "wgan" or name == "wgan-gp" else ("real", "fake", "real_right", "fake_right")
+        )
+        expected = {"generator/loss", "generator/fake", "discriminator/loss", *(f"discriminator/{v}" for v in sides)}
+        assert set(values) == expected
         for network in ("generator", "discriminator"):
             moved = [key for key, value in system.named_parameters() if key.startswith(network)]
             assert all(not torch.equal(system.state_dict()[key], before[key]) for key in moved if "bias" not in key)

@@ -189,6 +189,8 @@ def test_logged_values(tiny):
         "discriminator/loss",
         "discriminator/real",
         "discriminator/fake",
+        "discriminator/real_right",
+        "discriminator/fake_right",
         "generator/loss",
         "generator/fake",
     ]
