@@ -1,0 +1,171 @@
+"""Trainings that are made to fail, and what the watch says of them."""
+
+import dataclasses
+import logging
+
+import pytest
+import torch
+
+from fastgan import Trainer
+from fastgan.data import load
+from fastgan.systems import create
+from fastgan.systems.gan import GAN
+from fastgan.training import config
+from fastgan.training.watch import COLLAPSE, FOOLED, STRONG
+
+POINTS = {"resolution": 1, "channels": 2, "latent": 8, "width": 8, "discriminator_width": 32}
+
+
+def made(kind=GAN, **options):
+    torch.manual_seed(0)
+    return kind(dataclasses.replace(create("gan", **POINTS).config, **options))
+
+
+def train(system, data, out, steps, **settings):
+    quiet = {"sample_every": 0, "checkpoint_every": 0, "evaluate_every": 0, "log_every": 5}
+    trainer = Trainer(system, data, out=out, device="cpu", precision="float32", **{**quiet, **settings})
+    trainer.fit(steps)
+    return trainer
+
+
+def told(caplog):
+    return [r.getMessage() for r in caplog.records if r.name == "fastgan" and r.levelno == logging.WARNING]
+
+
+class FrozenDiscriminator(GAN):
+    """Its discriminator has learned to tell the first samples, and learns no more."""
+
+    def phases(self):
+        discriminator, generator = super().phases()
+        still = dataclasses.replace(discriminator, optimizer=torch.optim.SGD(self.discriminator.parameters(), lr=0.0))
+        return [still, generator]
+
+
+class Collapsing(GAN):
+    """Its generator is trained to make one point of every latent."""
+
+    def generator_loss(self, state):
+        loss, logged = super().generator_loss(state)
+        return loss + 50 * (state.fake - state.fake.detach().mean(0)).square().sum(1).mean(), logged
+
+
+def test_a_discriminator_far_too_strong(tmp_path, caplog):
+    # The generator stands still, far from the data.
+    system = made(learning_rate=1e-12, discriminator_learning_rate=1e-2)
+    with torch.no_grad():
+        system.generator[-3].bias.fill_(4.0)
+    train(system, load("ring", 1, 2), tmp_path / "run", 150)
+    (line,) = [line for line in told(caplog) if line.startswith(STRONG)]
+    assert "Remedies: label_smoothing=0.1, r1=1" in line
+    since = int(line.partition("since step ")[2].partition(":")[0])
+    assert 0 < since < 150
+
+
+def test_a_frozen_discriminator_is_fooled(tmp_path, caplog):
+    data = load("ring", 1, 2)
+    system = made(learning_rate=1e-12, discriminator_learning_rate=1e-2)
+    train(system, data, tmp_path / "first", 60, health=False)
+    frozen = made(FrozenDiscriminator, learning_rate=5e-3)
+    frozen.load_state_dict(system.state_dict())
+    train(frozen, data, tmp_path / "run", 300)
+    assert any(line.startswith(FOOLED) for line in told(caplog))
+
+
+def test_samples_that_are_all_alike(tmp_path, caplog):
+    system = made(Collapsing, learning_rate=5e-3)
+    trainer = train(system, load("ring", 1, 2), tmp_path / "run", 300)
+    assert any(line.startswith(COLLAPSE) for line in told(caplog))
+    assert trainer.system.sample(50).std(0).max() < 0.1
+
+
+def test_a_run_that_goes_well_is_left_alone(tmp_path, caplog):
+    system = made(learning_rate=1e-3)
+    train(system, load("ring", 1, 2), tmp_path / "run", 200, batch_size=128)
+    assert not told(caplog)
+
+
+class TestRemedy:
+    def test_is_applied_and_survives_a_resume(self, tmp_path, caplog):
+        system = create("gan", **POINTS, learning_rate=1e-12, discriminator_learning_rate=1e-2)
+        with torch.no_grad():
+            system.generator[-3].bias.fill_(4.0)
+        trainer = train(system, load("ring", 1, 2), tmp_path / "run", 150, remedy="auto")
+        assert system.config.r1 == 1.0  # what stands first against samples that are all alike
+        assert system.r1.penalty.keywords == {"gamma": 1.0}
+        assert any(line.startswith("remedy from step") and line.endswith(": r1=1.0") for line in told(caplog))
+        assert config.read(tmp_path / "run" / "config.yaml")["options"]["r1"] == 1.0
+        again = Trainer.resume(tmp_path / "run", data=load("ring", 1, 2))
+        assert again.system.r1.penalty.keywords == {"gamma": 1.0}
+        assert again.system.r1.calls == system.r1.calls > 0
+        assert again._watch.state_dict() == trainer._watch.state_dict()
+
+    def test_one_after_the_other(self):
+        from fastgan.training.watch import REMEDIES, Symptom, remedy
+
+        system = create("gan", **POINTS)
+        symptom = Symptom(STRONG, "", 0, REMEDIES[STRONG])
+        applied = []
+        while option := remedy(symptom, system):
+            system.change(**option)
+            applied.append(option)
+        assert applied == [
+            {"label_smoothing": 0.1}, {"r1": 1.0}, {"augment": "translation,cutout"}, {"label_noise": 0.1},
+            {"label_flips": 0.05},
+        ]  # fmt: skip
+        assert system.r1.penalty.keywords == {"gamma": 1.0}
+        assert system.augment.policy == ("translation", "cutout")
+
+    def test_what_has_no_part_in_a_system_is_not_applied(self):
+        from fastgan.training.watch import REMEDIES, Symptom, remedy
+
+        system = create("gan", **POINTS, loss="relativistic")  # has no labels
+        assert remedy(Symptom(STRONG, "", 0, REMEDIES[STRONG]), system) == {"r1": 1.0}
+
+    def test_a_resume_takes_a_remedy(self, tmp_path):
+        data = load("ring", 1, 2)
+        train(create("gan", **POINTS), data, tmp_path / "run", 10)
+        options = config.read(tmp_path / "run" / "config.yaml")["options"]
+        trainer = Trainer.resume(tmp_path / "run", data=data, options={**options, "r1": 2.0})
+        assert trainer.system.r1.penalty.keywords == {"gamma": 2.0}
+        with pytest.raises(ValueError, match=r"cannot go on with options\.width: 8 -> 16"):
+            Trainer.resume(tmp_path / "run", data=data, options={**options, "width": 16})
+
+    def test_only_live_options_change(self):
+        system = create("gan", **POINTS)
+        with pytest.raises(ValueError, match="width cannot change in a system that is there; label_smoothing"):
+            system.change(width=3)
+        with pytest.raises(ValueError, match="policy"):
+            system.change(augment="noise")
+
+
+class TestBest:
+    def test_by_another_metric(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path / "cache"))
+        trainer = train(made(), load("ring", 1, 2), tmp_path / "run", 20, evaluate_every=10, metric="frechet")
+        lines = (tmp_path / "run" / "metrics.jsonl").read_text()
+        assert '"frechet"' in lines
+        assert "sliced" not in lines
+        assert trainer._evaluation.best["step"] in (10, 20)
+
+    def test_patience_ends_a_run(self, tmp_path, caplog):
+        system = made(learning_rate=1e-12, discriminator_learning_rate=1e-12)
+        data = load("ring", 1, 2)
+        # The averaged generator moves, if at all, in the last bits; the first look stays the best within two more.
+        settings = {"evaluate_every": 5, "patience": 2, "ema": 0.0, "health": False}
+        trainer = train(system, data, tmp_path / "run", 1000, **settings)
+        assert trainer.step < 1000
+        assert trainer.step == trainer._evaluation.best["step"] + 10
+        ended = f"stopped early at step {trainer.step}: no sliced_wasserstein below"
+        assert any(line.startswith(ended) for line in told(caplog))
+        again = Trainer.resume(tmp_path / "run", data=data)
+        again.fit(1000)
+        assert again.step == trainer.step
+        assert Trainer.resume(tmp_path / "run", data=data, patience=0).config.patience == 0
+
+    def test_says_what_is_wrong(self, tmp_path):
+        with pytest.raises(ValueError, match="metric must be one of sliced_wasserstein, frechet, kernel, not 'fid'"):
+            Trainer(made(), load("ring", 1, 2), out=tmp_path / "run", metric="fid")
+        with pytest.raises(ValueError, match="evaluate_every must not be 0"):
+            Trainer(made(), load("ring", 1, 2), out=tmp_path / "run", patience=1, evaluate_every=0)
+        with pytest.raises(ValueError, match="remedy must be none or auto"):
+            Trainer(made(), load("ring", 1, 2), out=tmp_path / "run", remedy="all")
