@@ -72,10 +72,11 @@ format: install ## rewrite the sources as lint wants them
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $$(git ls-files 'csrc/*')
 
-bench: install ## measure ops, steps and networks against PyTorch; rows into benchmarks/results/, tables into the README
+bench: install ## measure ops, steps, networks and systems against PyTorch; rows into benchmarks/results/, tables into the README
 	$(BIN)/fastgan bench ops --json benchmarks/results/ops.json
 	$(BIN)/fastgan bench step --memory --json benchmarks/results/step.json
 	$(BIN)/fastgan bench networks --memory --json benchmarks/results/networks.json
+	$(BIN)/fastgan bench systems --json benchmarks/results/systems.json
 	$(BIN)/python tools/readme_figures.py
 
 RESULTS ?= results/gpu

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastgan.bench.timing import Row
 
-ROUNDS = {"ops": 15, "step": 9, "networks": 7}
+ROUNDS = {"ops": 15, "step": 9, "networks": 7, "systems": 7}
 
 
 def add(subparsers: Any) -> None:
@@ -27,10 +27,16 @@ def add(subparsers: Any) -> None:
     which.add_argument("--no-compile", action="store_true", help="leave out torch.compile, which takes minutes")
     which.add_argument("--compile-all", action="store_true", help="torch.compile in all its modes: many minutes")
     networks = kinds.add_parser("networks", help="steps of published networks, before and after fastgan.fuse")
-    networks.add_argument(
-        "--only", metavar="NAME", action="append", default=[], help="this network; may be given again (default: all)"
-    )
-    networks.add_argument("--dtype", choices=("float32", "bfloat16"), help="bfloat16: autocast (default: both)")
+    systems = kinds.add_parser("systems", help="steps of every system, beside PyTorch's own modules and ops")
+    for kind, each in ((networks, "network"), (systems, "system")):
+        kind.add_argument(
+            "--only",
+            metavar="NAME",
+            action="append",
+            default=[],
+            help=f"this {each}; may be given again (default: all)",
+        )  # fmt: skip
+        kind.add_argument("--dtype", choices=("float32", "bfloat16"), help="bfloat16: autocast (default: both)")
     networks.add_argument("--compile", action="store_true", help="torch.compile too: minutes for each network")
     for kind in (step, networks):
         kind.add_argument(
@@ -41,9 +47,9 @@ def add(subparsers: Any) -> None:
             "--memory", action="store_true",
             help="measure the memory of a step as well: what a process of its own holds at most, over the networks",
         )  # fmt: skip
-    for name, kind in (("ops", ops), ("step", step), ("networks", networks)):
+    for name, kind in (("ops", ops), ("step", step), ("networks", networks), ("systems", systems)):
         kind.add_argument("--rounds", type=int, help=f"measurements of each variant (default: {ROUNDS[name]})")
-        if kind is not networks:
+        if kind in (ops, step):
             kind.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
         kind.add_argument("--json", metavar="FILE", help="write the rows, with machine and versions, to this file")
         kind.add_argument("--chart", metavar="FILE.png", help="draw the ratios as bars")
@@ -84,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> list[Row]:
-    from fastgan.bench import networks, ops, step
+    from fastgan.bench import networks, ops, step, systems
 
     rounds = args.rounds or ROUNDS[args.what]
     if args.what == "ops":
@@ -93,4 +99,6 @@ def _measure(args: argparse.Namespace) -> list[Row]:
         compiled = "none" if args.no_compile else "all" if args.compile_all else "default"
         return step.measure(args.batch_size, rounds, compiled, args.compile_limit, args.memory, args.device)
     dtypes = (args.dtype,) if args.dtype else networks.DTYPES
+    if args.what == "systems":
+        return systems.measure(args.only, dtypes, rounds)
     return networks.measure(args.only, dtypes, rounds, args.compile, args.compile_limit, args.memory)

@@ -1,0 +1,102 @@
+"""A step of every system as it comes, beside the same step on PyTorch's own modules and ops, of the same dtype."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan import backend
+from fastgan.bench import apart
+from fastgan.bench.timing import Row
+from fastgan.data import Batch
+from fastgan.systems import create, names
+from fastgan.systems.base import System
+from fastgan.systems.config import build
+from fastgan.systems.registry import find
+from fastgan.training.step import Step
+
+log = logging.getLogger("fastgan")
+
+HOWS = ("eager", "fastgan")
+DTYPES = ("float32", "bfloat16")
+BATCH = 64
+# At 32x32 pixels; the residual networks and those with many layers at widths that a step of takes about a second.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "lsgan": {"latent": 128},
+    "wgan": {"discriminator_steps": 2},
+    "wgan-gp": {"width": 32, "discriminator_steps": 1},
+    "sngan": {"width": 64, "discriminator_width": 64, "discriminator_steps": 1},
+    "began": {"width": 32},
+}
+
+
+def images(batch: int) -> Batch:
+    """Random, the same at every call."""
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.rand((batch, 3, 32, 32), generator=random) * 2 - 1
+    return Batch(pixels.contiguous(memory_format=torch.channels_last), torch.arange(batch) % 10)
+
+
+def variant(name: str, dtype: str, how: str, batch: int | None = None) -> Callable[[], list[float]]:
+    """One step as a call without arguments, which gives the losses. Systems of one name have the same weights."""
+    torch.manual_seed(0)
+    options = {"resolution": 32, "channels": 3, **OPTIONS.get(name, {})}
+    kind = find(name)
+    system: System = create(name, **options) if how == "fastgan" else kind(build(kind.Config, options, name))
+    given = images((batch or BATCH) * system.batches)
+    system.begin(iter([images(500)]))
+    step = Step(system, precision=dtype)
+
+    def losses() -> list[float]:
+        values: dict[str, Tensor] = step(given)
+        return [value.item() for key, value in values.items() if key.endswith("/loss")]
+
+    if how == "fastgan":
+        return losses
+
+    def eagerly() -> list[float]:
+        with pytorch_alone():
+            return losses()
+
+    return eagerly
+
+
+@contextmanager
+def pytorch_alone() -> Iterator[None]:
+    """Inside the block every op is composed of PyTorch's."""
+    choose = backend.choose
+    backend.choose = lambda *_, **__: "torch"
+    try:
+        yield
+    finally:
+        backend.choose = choose
+
+
+def measure(only: Sequence[str] = (), dtypes: Sequence[str] = DTYPES, rounds: int = 7) -> list[Row]:
+    """A case a system and dtype; no speed where the losses of the first step are not alike."""
+    for name in only:
+        find(name)  # says what is wrong with it
+    result: list[Row] = []
+    for name in only or names():
+        for dtype in dtypes:
+            log.info("%s, %s", name, dtype)
+            check(name, dtype)
+            ready = apart.ready("fastgan.bench.systems:variant", {how: (name, dtype, how) for how in HOWS})
+            facts = {"system": name, "batch": BATCH, "dtype": dtype}
+            result += ready.rows(f"{name} 32x32 step, batch {BATCH}, {dtype}", facts, BATCH, rounds, memory=False)
+    return result
+
+
+def check(name: str, dtype: str, batch: int = 8) -> None:
+    """Failed where the losses of the first step differ."""
+    losses = []
+    for how in HOWS:
+        call = variant(name, dtype, how, batch)
+        torch.manual_seed(1)
+        losses.append(call())
+    apart.agree(losses[1], losses[0], 1e-3 if dtype == "float32" else 0.05)

@@ -1,0 +1,43 @@
+"""Every system has a case, and no speed where its numbers are not PyTorch's."""
+
+import pytest
+import torch
+
+from fastgan import backend, ops
+from fastgan.bench import apart, systems
+from fastgan.cli import main
+from fastgan.systems import names
+
+
+@pytest.mark.parametrize("name", names())
+def test_both_variants_give_the_same_losses(name, monkeypatch):
+    small = {"width": 4} | ({"discriminator_width": 4} if name == "sngan" else {})
+    monkeypatch.setitem(systems.OPTIONS, name, {**systems.OPTIONS.get(name, {}), **small})
+    systems.check(name, "float32", batch=4)
+
+
+def test_the_eager_variant_runs_no_op_of_ours():
+    x = torch.randn(2, 3, 4, 4, requires_grad=True)
+    ours = ops.norm_act(x).grad_fn.name()
+    with systems.pytorch_alone():
+        assert backend.choose("norm_act", "cpu") == "torch"
+        assert ops.norm_act(x).grad_fn.name() == "NativeBatchNormBackward0"
+    assert ops.norm_act(x).grad_fn.name() == ours
+    assert backend.choose("norm_act", "cpu") == backend.choose("norm_act", "cpu", "auto")
+
+
+def test_different_losses_are_not_reported(monkeypatch):
+    monkeypatch.setattr(systems, "variant", lambda name, dtype, how, batch: lambda: [1.0 if how == "eager" else 2.0])
+    with pytest.raises(apart.Failed, match=r"its losses are \[2\.0\], eager's \[1\.0\]"):
+        systems.check("gan", "float32")
+
+
+def test_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(systems, "BATCH", 4)
+    arguments = ["bench", "systems", "--only", "gan", "--dtype", "float32", "--rounds", "1"]
+    assert main([*arguments, "--json", str(tmp_path / "rows.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "gan 32x32 step" in printed
+    assert "fastgan" in printed
+    assert main(["bench", "systems", "--only", "gun"]) == 2
+    assert "no system 'gun'" in capsys.readouterr().err
