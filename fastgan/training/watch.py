@@ -20,6 +20,7 @@ from torch import Tensor
 from fastgan.systems import System
 from fastgan.systems.adversarial import LIVE, AdversarialConfig, AdversarialSystem
 
+GRACE = 20  # looks at the beginning, when every sample is noise and every discriminator strong
 HOLD = 5  # looks, one at each line of the log, that a sign must last before it is told
 SPAN = 20  # looks that an oscillation is judged over
 
@@ -106,22 +107,26 @@ class Watch:
         self._since: dict[str, tuple[int, int]] = {}  # the step and the number of looks that a sign has lasted
         self._losses: deque[float] = deque(maxlen=SPAN)
         self._largest = 0.0  # of the generator's gradient norms
+        self._looks = 0
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "since": {name: list(numbers) for name, numbers in self._since.items()},
             "losses": list(self._losses),
             "largest": self._largest,
+            "looks": self._looks,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._since = {name: (int(since), int(looks)) for name, (since, looks) in state["since"].items()}
         self._losses = deque(map(float, state["losses"]), maxlen=SPAN)
         self._largest = float(state["largest"])
+        self._looks = int(state["looks"])
 
     def look(self, step: int, values: Mapping[str, float]) -> list[Symptom]:
         """The symptoms that are told now: those that have just lasted long enough."""
         told = []
+        self._looks += 1
         signs: dict[str, Callable[[Mapping[str, float]], str]] = {
             STRONG: _strong,
             VANISHING: self._vanishing,
@@ -131,7 +136,7 @@ class Watch:
         }
         for name, sign in signs.items():
             seen = sign(values)
-            if not seen:
+            if not seen or self._looks <= GRACE:
                 self._since.pop(name, None)
                 continue
             since, looks = self._since.get(name, (step, 0))

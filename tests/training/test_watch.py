@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fastgan.training import watch
-from fastgan.training.watch import COLLAPSE, FOOLED, HOLD, OSCILLATION, SPAN, STRONG, VANISHING, Watch, diversity
+from fastgan.training.watch import COLLAPSE, FOOLED, GRACE, HOLD, OSCILLATION, SPAN, STRONG, VANISHING, Watch, diversity
 
 HEALTHY = {
     "discriminator/real_right": 0.8,
@@ -25,7 +25,9 @@ SICK = {
 
 
 def looks(values_by_look, every=50):
+    """What is told, with the number of the look, after the beginning of a run that goes well."""
     eye = Watch()
+    assert not [s for number in range(GRACE) for s in eye.look(every * (number + 1 - GRACE), HEALTHY)]
     return [(number, s) for number, v in enumerate(values_by_look) for s in eye.look(every * (number + 1), v)]
 
 
@@ -39,6 +41,12 @@ def test_each_symptom_is_told_once_after_it_has_lasted(name):
     assert [(number, s.name, s.since) for number, s in told] == [(3 + HOLD - 1, name, 200)]
     assert told[0][1].remedies == watch.REMEDIES[name]
     assert str(told[0][1]).startswith(f"{name} since step 200: ")
+
+
+def test_the_beginning_of_a_run_is_none():
+    eye = Watch()
+    sick = {**HEALTHY, **SICK[COLLAPSE], **SICK[STRONG]}
+    assert [s.since for n in range(GRACE + 2 * HOLD) for s in eye.look(n, sick)] == [GRACE, GRACE]
 
 
 @pytest.mark.parametrize("name", SICK)
@@ -55,7 +63,7 @@ def test_collapse_onto_few_samples_shows_in_the_nearest():
 
 
 def test_swinging_losses_oscillate_and_noisy_ones_do_not():
-    swinging = [{**HEALTHY, "generator/loss": 1.0 + 0.9 * (-1) ** n} for n in range(SPAN + HOLD)]
+    swinging = [{**HEALTHY, "generator/loss": 1.0 + 0.9 * (-1) ** n} for n in range(2 * SPAN + HOLD)]
     assert [s.name for _, s in looks(swinging)] == [OSCILLATION]
     noise = torch.rand(200, generator=torch.Generator().manual_seed(0)).tolist()
     assert looks([{**HEALTHY, "generator/loss": 1.0 + 0.3 * value} for value in noise]) == []
