@@ -167,7 +167,8 @@ def _made(asked: Any) -> tuple[Any, Any]:
     if "classes" in accepted and (classes := getattr(data, "classes", ())):
         options.setdefault("classes", len(classes))
     if "resolution" in accepted and "resolution" not in options:
-        options["resolution"] = min(max(32, 1 << (min(height, width).bit_length() - 1)), SIDE)
+        side = min(height, width)
+        options["resolution"] = 1 if side == 1 else min(max(32, 1 << (side.bit_length() - 1)), SIDE)
         if min(height, width) > SIDE:
             logging.getLogger("fastgan").info(
                 "%s has pictures of %dx%d pixels or more: training at %dx%d, --resolution N for another size",

@@ -76,10 +76,13 @@ class TestTrain:
         capsys.readouterr()
         assert "has done 5 steps; steps must be more, not 3" in error(capsys, "train", "--resume", run, "--steps", "3")
 
-    @pytest.mark.parametrize(("data", "resolution", "channels"), [("digits", 32, 1), ("emoji", 64, 3)])
-    def test_system_follows_the_data(self, tmp_path, data, resolution, channels):
+    @pytest.mark.parametrize(
+        ("system", "data", "resolution", "channels"),
+        [("dcgan", "digits", 32, 1), ("dcgan", "emoji", 64, 3), ("gan", "ring", 1, 2)],
+    )
+    def test_system_follows_the_data(self, tmp_path, system, data, resolution, channels):
         sizes = ["--width", "2", "--batch-size", "2", "--samples", "1", "--steps", "1", "--device", "cpu"]
-        assert main(["train", "dcgan", "--data", data, *sizes, "--out", str(tmp_path / "run")]) == 0
+        assert main(["train", system, "--data", data, *sizes, "--out", str(tmp_path / "run")]) == 0
         options = config.read(tmp_path / "run" / "config.yaml")["options"]
         assert (options["resolution"], options["channels"]) == (resolution, channels)
 
