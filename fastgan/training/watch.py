@@ -182,6 +182,9 @@ def _fooled(values: Mapping[str, float]) -> str:
     real, fake = values.get("discriminator/real_right"), values.get("discriminator/fake_right")
     if real is None or fake is None or fake > 0.1:
         return ""
+    # One that cannot tell the two apart at all takes both for the same, which may be real.
+    if values.get("discriminator/fake", 0.0) <= values.get("discriminator/real", 0.0):
+        return ""
     return f"it takes {100 * (1 - fake):.0f} % of the generated images for real{_means(values)}"
 
 

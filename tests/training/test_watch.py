@@ -18,7 +18,7 @@ HEALTHY = {
 }
 SICK = {
     STRONG: {"discriminator/real_right": 1.0, "discriminator/fake_right": 0.999},
-    FOOLED: {"discriminator/fake_right": 0.02},
+    FOOLED: {"discriminator/fake_right": 0.02, "discriminator/fake": 0.7},
     VANISHING: {"generator/gradient": 1e-5},
     COLLAPSE: {"diversity/spread": 0.1},
 }
@@ -54,6 +54,11 @@ def test_a_passing_sign_is_not_told_and_a_returning_one_is_told_again(name):
     sick = {**HEALTHY, **SICK[name]}
     assert looks([HEALTHY, *[sick] * (HOLD - 1), HEALTHY] * 5) == []
     assert [s.since for _, s in looks([HEALTHY, *[sick] * HOLD] * 2)] == [100, 100 + 50 * (HOLD + 1)]
+
+
+def test_one_who_cannot_tell_is_not_fooled():
+    alike = {"discriminator/fake_right": 0.0, "discriminator/fake": 0.07, "discriminator/real": 0.071}
+    assert looks([{**HEALTHY, **alike}] * 30) == []
 
 
 def test_collapse_onto_few_samples_shows_in_the_nearest():
