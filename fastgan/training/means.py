@@ -23,8 +23,9 @@ class Means:
 
     def add(self, values: dict[str, Tensor]) -> None:
         """The values of a step; a part of its recording. `steps` is for whoever replays it to count."""
-        stacked = torch.stack(list(values.values()))
-        self._names = list(values)
+        if self._sums is None or set(values) != set(self._names):
+            self._names, self._sums, self.steps = list(values), None, 0
+        stacked = torch.stack([values[name] for name in self._names])
         if self._sums is None:
             self._sums = torch.zeros_like(stacked)
         self._sums.add_(stacked)

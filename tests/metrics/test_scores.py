@@ -46,7 +46,7 @@ class TestEvaluate:
         assert half["precision"] > 0.8
         assert fine["density"] == pytest.approx(1, abs=0.2)
         assert (fine["classes_covered"], one["classes_covered"]) == (10, 1)
-        assert half["classes_covered"] in (5, 6)  # the classifier errs
+        assert 5 <= half["classes_covered"] <= 7  # the classifier errs
         assert fine["class_divergence"] < 0.02 < half["class_divergence"] < one["class_divergence"]
         assert half["class_divergence"] == pytest.approx(math.log(2), abs=0.05)
         assert fine["novelty"] == pytest.approx(1, abs=0.25)

@@ -443,7 +443,8 @@ class TestReplays:
                 loop.step(real(number))
             gc.collect()
             counts.append(sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects()))
-        assert counts[0] == counts[1] == counts[2]
+        # What earlier tests left may go meanwhile; one tensor kept by each step would be 400 more.
+        assert counts[2] <= counts[1] + 50 <= counts[0] + 100
 
     def test_give_values_that_the_next_one_leaves(self):
         loop = Loop()
