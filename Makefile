@@ -28,8 +28,7 @@ $(VENV)/installed: $(VENV)/tools $(NATIVE)
 	touch $@
 
 demo: install ## train a DCGAN on digits into runs/demo and measure it beside eager PyTorch (five minutes)
-	if test -e $(DEMO)/run.json; then $(BIN)/fastgan train --resume $(DEMO); \
-	else $(BIN)/fastgan train dcgan --data digits --resolution 32 --steps 1000 --out $(DEMO); fi
+	$(BIN)/fastgan train dcgan --data digits --resolution 32 --steps 1000 --out $(DEMO) --continue
 	$(BIN)/fastgan sample $(DEMO) --out $(DEMO)/grid.png
 	$(BIN)/fastgan bench step --no-compile --rounds 3
 	@echo "look at $(DEMO)/grid.png and $(DEMO)/samples/"

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan import backend
 from fastgan.bench import apart
 from fastgan.bench.timing import Row
 from fastgan.data import Batch
+from fastgan.ops import convolution
 from fastgan.systems import create, names
 from fastgan.systems.base import System
 from fastgan.systems.config import build
@@ -68,13 +70,20 @@ def variant(name: str, dtype: str, how: str, batch: int | None = None) -> Callab
 
 @contextmanager
 def pytorch_alone() -> Iterator[None]:
-    """Inside the block every op is composed of PyTorch's."""
-    choose = backend.choose
-    backend.choose = lambda *_, **__: "torch"
+    """Inside the block every op is composed of PyTorch's, and convolutions are PyTorch's own."""
+    others: list[tuple[Any, str, Any]] = [
+        (backend, "choose", lambda *_, **__: "torch"),
+        (convolution, "conv2d", F.conv2d),
+        (convolution, "conv_transpose2d", F.conv_transpose2d),
+    ]
+    ours = [getattr(module, name) for module, name, _ in others]
+    for module, name, function in others:
+        setattr(module, name, function)
     try:
         yield
     finally:
-        backend.choose = choose
+        for (module, name, _), function in zip(others, ours):
+            setattr(module, name, function)
 
 
 def measure(only: Sequence[str] = (), dtypes: Sequence[str] = DTYPES, rounds: int = 7) -> list[Row]:

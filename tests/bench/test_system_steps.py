@@ -6,6 +6,7 @@ import torch
 from fastgan import backend, ops
 from fastgan.bench import apart, systems
 from fastgan.cli import main
+from fastgan.ops import convolution
 from fastgan.systems import names
 
 
@@ -22,6 +23,8 @@ def test_the_eager_variant_runs_no_op_of_ours():
     with systems.pytorch_alone():
         assert backend.choose("norm_act", "cpu") == "torch"
         assert ops.norm_act(x).grad_fn.name() == "NativeBatchNormBackward0"
+        assert convolution.conv2d is torch.nn.functional.conv2d
+    assert convolution.conv2d is not torch.nn.functional.conv2d
     assert ops.norm_act(x).grad_fn.name() == ours
     assert backend.choose("norm_act", "cpu") == backend.choose("norm_act", "cpu", "auto")
 
