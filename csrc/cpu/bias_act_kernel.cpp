@@ -25,6 +25,8 @@ struct Kernels {
     }
   };
 
+  static bool scaled(const BiasAct& a) { return a.gain != 1 || a.clamp != __builtin_inf(); }
+
   // Scaled: there is a gain or a clamp. Comparisons are written so that a NaN passes through.
   template <Act A, bool Scaled, int K>
   static FASTGAN_INLINE V result(const Parameters<K>& p, int k, V x) {
@@ -68,9 +70,10 @@ struct Kernels {
   struct Terms {
     V g, slope;
   };
-  template <Act A, bool FromResult, int K>
+  template <Act A, bool FromResult, bool Scaled, int K>
   static FASTGAN_INLINE Terms terms(const BiasAct& a, const Parameters<K>& p, int k, int64_t at, int lanes) {
-    V grad = load(static_cast<const T*>(a.grad_y) + at, lanes) * p.gain;
+    V grad = load(static_cast<const T*>(a.grad_y) + at, lanes);
+    if constexpr (Scaled) grad *= p.gain;
     if constexpr (A == Act::none && FromResult) {
       return {grad, V{}};
     } else if constexpr (FromResult) {
@@ -78,11 +81,14 @@ struct Kernels {
               V{}};
     } else {
       const V z = load(static_cast<const T*>(a.kept) + at, lanes) + p.bias[k];
-      const V y = activation<A>(z, p.slope[k]) * p.gain, unlimited = broadcast<V>(__builtin_inf());
-      // At the clamp itself the gradient passes, as in PyTorch.
-      const auto open = ((y >= -p.limit) & (y <= p.limit)) | (p.limit == unlimited);
-      grad = select(open, grad, V{});
-      Terms t{select(open, through<A>(grad, derivative<A>(z, p.slope[k])), V{}), V{}};
+      Terms t{through<A>(grad, derivative<A>(z, p.slope[k])), V{}};
+      if constexpr (Scaled) {
+        const V y = activation<A>(z, p.slope[k]) * p.gain, unlimited = broadcast<V>(__builtin_inf());
+        // At the clamp itself the gradient passes, as in PyTorch.
+        const auto open = ((y >= -p.limit) & (y <= p.limit)) | (p.limit == unlimited);
+        grad = select(open, grad, V{});
+        t.g = select(open, t.g, V{});
+      }
       if constexpr (A == Act::prelu) t.slope = select(z > V{}, V{}, grad * z);
       return t;
     }
@@ -93,7 +99,7 @@ struct Kernels {
     return A == Act::relu ? select(derivative == V{}, V{}, grad) : grad * derivative;
   }
 
-  template <Act A, bool FromResult>
+  template <Act A, bool FromResult, bool Scaled>
   static void backward(const BiasAct& a, double* sums, Parallel parallel) {
     const Plan plan(a.shape, true);
     const int64_t channels = a.shape.channels, chunks = plan.chunks;
@@ -112,7 +118,7 @@ struct Kernels {
             for (int64_t r = row; r < end; ++r)
               for (int k = 0; k < K; ++k) {
                 const int64_t at = r * channels + c + k * L;
-                const Terms t = terms<A, FromResult>(a, p, k, at, lanes);
+                const Terms t = terms<A, FromResult, Scaled>(a, p, k, at, lanes);
                 if (grad_x != nullptr) store(grad_x + at, t.g, lanes);
                 total[0][k] += t.g;
                 if constexpr (kSums == 2) total[1][k] += t.slope;
@@ -128,7 +134,7 @@ struct Kernels {
                 a.shape.space,
                 [&](int64_t i, int lanes) {
                   // Lanes past the end hold grad_y = 0, and so add nothing.
-                  const Terms t = terms<A, FromResult>(a, p, 0, plane + i, lanes);
+                  const Terms t = terms<A, FromResult, Scaled>(a, p, 0, plane + i, lanes);
                   if (grad_x != nullptr) store(grad_x + plane + i, t.g, lanes);
                   total[0] += t.g;
                   if constexpr (kSums == 2) total[1] += t.slope;
@@ -155,16 +161,17 @@ struct Kernels {
   static constexpr BiasActKernels table() {
     return {
         [](const BiasAct& a, Parallel p) {
-          const bool scaled = a.gain != 1 || a.clamp != __builtin_inf();
-          with_activation(a.act,
-                          [&](auto act) { scaled ? forward<act.value, true>(a, p) : forward<act.value, false>(a, p); });
-        },
-        [](const BiasAct& a, double* sums, Parallel p) {
-          with_activation(a.act, [&](auto act) { backward<act.value, false>(a, sums, p); });
+          with_activation(
+              a.act, [&](auto act) { scaled(a) ? forward<act.value, true>(a, p) : forward<act.value, false>(a, p); });
         },
         [](const BiasAct& a, double* sums, Parallel p) {
           with_activation(a.act, [&](auto act) {
-            if constexpr (result_suffices(act.value)) backward<act.value, true>(a, sums, p);
+            scaled(a) ? backward<act.value, false, true>(a, sums, p) : backward<act.value, false, false>(a, sums, p);
+          });
+        },
+        [](const BiasAct& a, double* sums, Parallel p) {
+          with_activation(a.act, [&](auto act) {
+            if constexpr (result_suffices(act.value)) backward<act.value, true, true>(a, sums, p);
           });
         },
     };

@@ -2,7 +2,8 @@
 //
 // V is a scalar on the GPU and a vector of lanes on the CPU. FASTGAN_ISA names the namespace of the device; it must
 // hold, declared before this file is included,
-//   broadcast<V>(number), select(condition, V, V), exponential(V), exponential_minus_one(V), hyperbolic_tangent(V)
+//   broadcast<V>(number), select(condition, V, V), exponential(V), hyperbolic_tangent(V), and exponential_minus_one(V)
+//   of numbers that are not positive: of others it may give anything
 #pragma once
 
 #include "act.h"
@@ -42,9 +43,7 @@ FASTGAN_INLINE V activation(V z, V slope) {
   } else if constexpr (A == Act::tanh) {
     return hyperbolic_tangent(z);
   } else {
-    const V e = exponential(select(z < zero, z, -z));  // of a negative number only: no overflow
-    const V sigmoid = select(z < zero, e, one) / (one + e);
-    return A == Act::sigmoid ? sigmoid : z * sigmoid;
+    return (A == Act::sigmoid ? one : z) / (one + exponential(-z));
   }
 }
 
