@@ -20,7 +20,6 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from fastgan import backend as _backend
-from fastgan import ops
 from fastgan.nn.norm_act import apply_norm
 
 # Norm -> the numbers of dimensions of an input with a batch. A subclass has code of its own and is not here.
@@ -75,7 +74,6 @@ _FORWARDS: dict[Any, Any] = {
     for kind in (*NORMS, *ACTIVATIONS, *CONVOLUTIONS, *UPSAMPLINGS, *POOLINGS)
 }
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-_HALF = (torch.bfloat16, torch.float16)
 
 
 class Functional:
@@ -105,7 +103,7 @@ def norm_act(backend: str, norm: Any, act: Any, x: Any, reader: Any, *weight: Te
         or changed(norm)
         or observed()
         or _backend.choose("norm_act", x.device.type, backend) == "torch"
-        or (named := _name_and_slope(act, x, weight)) is None
+        or (named := name_and_slope(act, x, weight)) is None
     ):
         return act(norm(x), *weight)
     momentum = norm.momentum
@@ -123,40 +121,6 @@ def norm_act(backend: str, norm: Any, act: Any, x: Any, reader: Any, *weight: Te
         return act(norm(x), *weight)
 
 
-def bias_act(backend: str, conv: Any, act: Any, x: Any, only_read: bool, *weight: Tensor) -> Any:
-    """act(conv(x), *weight): the convolution, then one op that overwrites its result, where that computes the same.
-
-    `only_read` says that nothing overwrites the result afterwards, `weight` is that of a functional prelu.
-    """
-    kind = convolution(conv)
-    if (
-        kind is None
-        or type(x) is not Tensor
-        or x.dim() != CONVOLUTIONS[kind][0]
-        or x.dtype not in DTYPES
-        or changed(conv)
-        or observed()
-        or _backend.choose("bias_act", x.device.type, backend) == "torch"
-        or (named := _name_and_slope(act, x, weight)) is None
-    ):
-        return act(conv(x), *weight)
-    bias, dtype = conv.bias, x.dtype
-    if torch.is_autocast_enabled(x.device.type) and dtype is not torch.float64:
-        dtype = torch.get_autocast_dtype(x.device.type)
-    elif bias is not None and bias.dtype is not dtype:  # an error, which is PyTorch's to give
-        return act(conv(x), *weight)
-    name, slope = named
-    if no_gain(dtype, bias is not None) or _elements(conv, x) < LEAST_ELEMENTS:
-        return act(conv(x), *weight)
-    if name in KEEP_INPUT and not in_place(act) and not only_read:
-        return act(conv(x), *weight)
-    z = _convolve(conv, CONVOLUTIONS[kind][1], x)
-    try:
-        return ops.bias_act(z, bias, act=name, slope=slope, inplace=True, backend=backend)
-    except (TypeError, ValueError):  # which it raises before it has changed anything; to complain is PyTorch's part
-        return act(z + bias.view(-1, *[1] * (z.dim() - 2)), *weight)
-
-
 def _keeps_layout(reader: Any, x: Tensor) -> bool:
     """Whether what comes of a tensor shaped as x is channels_last whatever that tensor is: by a convolution whose
     weight is channels_last, or added to a tensor that is, of the same shape."""
@@ -172,14 +136,6 @@ def _is_channels_last(weight: Any) -> bool:
         and not weight.is_contiguous()
         and weight.is_contiguous(memory_format=torch.channels_last)
     )
-
-
-def _elements(conv: Any, x: Tensor) -> int:
-    """How many elements conv(x) has, but for what its borders take away or add."""
-    count = x.numel() // conv.in_channels * conv.out_channels
-    for stride in conv.stride:
-        count = count * stride if conv.transposed else count // stride
-    return count
 
 
 def linear(backend: str, conv: Any, x: Any) -> Any:
@@ -236,28 +192,6 @@ def covers(conv: Any) -> bool:
 def linear_path(device: str, backend: str = "auto") -> str:
     """ "PyTorch" where `linear` runs, on what it was measured on, else "torch": the convolution itself."""
     return "torch" if device != "cpu" or _backend.wanted(backend) == "torch" else "PyTorch"
-
-
-# Of the map. On smaller ones the call of the op costs what it saves.
-LEAST_ELEMENTS = 2**20
-
-
-def no_gain(dtype: torch.dtype, bias: bool) -> str:
-    """Why bias_act is not faster than a convolution and an activation of PyTorch's at this dtype, or "" where it is.
-
-    It adds the bias in its own pass, and sums the bias's gradient in that of the activation. This function alone
-    decides, for `fuse` and at each call: what measures slower is one line more in it.
-
-    Args:
-        dtype: of the convolution's result.
-        bias: whether the convolution has one.
-    """
-    if not bias:
-        return "nothing to gain: the convolution has no bias"
-    if dtype in _HALF:
-        # A sum that is rounded before the bias is added may have another sign, and so another derivative.
-        return f"nothing to gain: in {str(dtype)[6:]} the convolution keeps its bias"
-    return ""
 
 
 def in_place(act: Any) -> bool:
@@ -318,7 +252,7 @@ def observed() -> bool:
     )
 
 
-def _name_and_slope(act: Any, x: Tensor, weight: tuple[Tensor, ...]) -> tuple[str, Any] | None:
+def name_and_slope(act: Any, x: Tensor, weight: tuple[Tensor, ...]) -> tuple[str, Any] | None:
     """What the op is to be told of an activation of what comes of x, or None where the activation must be called."""
     if type(act) is Functional:
         name = act.name
@@ -335,18 +269,6 @@ def _name_and_slope(act: Any, x: Tensor, weight: tuple[Tensor, ...]) -> tuple[st
     elif type(slope) is not float and type(slope) is not int:
         return None
     return name, slope
-
-
-def _convolve(conv: Any, transposed: Callable[..., Tensor] | None, x: Tensor) -> Tensor:
-    """conv(x) without its bias. The weight is computed, where something computes it, exactly once."""
-    for hook in conv._forward_pre_hooks.values():  # those of _WEIGHT_HOOKS: they set conv.weight
-        hook(conv, (x,))
-    if transposed is None:
-        return conv._conv_forward(x, conv.weight, None)
-    output_padding = conv._output_padding(
-        x, None, conv.stride, conv.padding, conv.kernel_size, x.dim() - 2, conv.dilation
-    )
-    return transposed(x, conv.weight, None, conv.stride, conv.padding, output_padding, conv.groups, conv.dilation)
 
 
 def _computes_weight(module: Any) -> bool:

@@ -32,14 +32,18 @@ def find(graph: fx.Graph, module: nn.Module) -> list[Site | Miss]:
     found: list[Site | Miss] = []
     taken: set[fx.Node] = set()
     for node in graph.nodes:
+        miss: Miss | None = None  # the first, told where no other pattern is found at this node
         for pattern in PATTERNS:
             match = pattern(node, module)
-            if match is None or (isinstance(match, Site) and taken.intersection(match.steps)):
-                continue
-            found.append(match)
-            if isinstance(match, Site):
+            if isinstance(match, Miss):
+                miss = miss or match
+            elif match is not None and not taken.intersection(match.steps):
+                found.append(match)
                 taken.update(match.steps)
-            break
+                break
+        else:
+            if miss:
+                found.append(miss)
     return found
 
 
@@ -158,17 +162,19 @@ def bias_act(node: fx.Node, module: nn.Module) -> Site | Miss | None:
         return miss(activation)
     operand, weight = activation
     dtype = next((p.dtype for p in conv.parameters()), torch.get_default_dtype())
-    if reason := calls.no_gain(dtype, conv.bias is not None):
+    name, bias = _name_in_op(operand, module), conv.bias is not None
+    if reason := convolution.no_gain(dtype, bias, name):
         return miss(reason)
     in_place, only_read = calls.in_place(called(act, module) or operand), _is_only_read(act, module)
-    if _name_in_op(operand, module) in calls.KEEP_INPUT and not in_place and not only_read:
+    if name in calls.KEEP_INPUT and not in_place and not only_read:
         return miss(
             f"the result of {name_of(act, module)} may be overwritten later, which PyTorch allows where the activation "
             "is not in place; with inplace=True it is fused"
         )
-    dtypes = [d for d in calls.DTYPES if not calls.no_gain(d, conv.bias is not None)]
-    site = _site(path, text, calls.bias_act, operand, before, (only_read, *weight), (node, act), module, "", dtypes)
-    size = f"maps of {calls.LEAST_ELEMENTS:,} elements (N C H W) or more"
+    dtypes = [d for d in calls.DTYPES if not convolution.no_gain(d, bias, name)]
+    more = (only_read, *weight)
+    site = _site(path, text, convolution.bias_act, operand, before, more, (node, act), module, "", dtypes)
+    size = f"maps of {convolution.LEAST_ELEMENTS[name in convolution.COSTLY]:,} elements (N C H W) or more"
     return replace(site, conditions=(*site.conditions, size))
 
 
@@ -238,9 +244,9 @@ PATTERNS: tuple[Callable[[fx.Node, nn.Module], Site | Miss | None], ...] = (
     linear,
     resampling.find_resize_conv,
     resampling.find_conv_pool,
+    bias_act,
     convolution.convolution,
     convolution.dense,
-    bias_act,
 )
 
 

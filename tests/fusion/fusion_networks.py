@@ -210,7 +210,7 @@ class Convolutions(nn.Module):
 # Name -> (network, shape of an input, norms that are fused, convolutions with their activations, matrix products).
 NETWORKS = {
     "sequential": (sequential, (4, 3, 16, 16), 1, 0, 1),
-    "generator": (Generator, (4, 3, 1, 1), 2, 0, 1),
+    "generator": (Generator, (4, 3, 1, 1), 2, 1, 1),
     "residual": (Residual, (4, 3, 5, 5), 2, 0, 0),
     "residual_down": (lambda: Residual(True), (4, 3, 5, 5), 2, 0, 0),
     "functional": (Functional, (4, 3, 5, 5), 15, 0, 0),

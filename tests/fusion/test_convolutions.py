@@ -17,8 +17,11 @@ from torch.nn.utils import parametrizations, parametrize
 from torch.testing import assert_close
 
 from fastgan import fuse, unfuse
-from fastgan.fusion import calls
+from fastgan.fusion import convolution as fused_convolution
+from fastgan.ops import convolution as convolution_op
 from tests.accuracy import assert_as_accurate
+
+SLOW_IN_FLOAT64 = fused_convolution.SLOW_IN_FLOAT64  # before a fixture empties it
 
 pytestmark = pytest.mark.usefixtures("bias_op")
 
@@ -150,12 +153,49 @@ class TestLaterChanges:
         assert_same(fused, plain, image(), passes=1)
         assert bias_op.take() == 0
 
+    def test_no_bias_before_a_costly_activation(self, bias_op):
+        def network():
+            return nn.Sequential(nn.Conv2d(3, 3, 3, padding=1, bias=False), nn.ELU(inplace=True)).double()
+
+        assert_same(*two(network), image())
+        assert bias_op.take() == 2
+
+    @pytest.mark.parametrize("act", [nn.ELU(inplace=True), nn.Tanh(), nn.Sigmoid(), nn.SiLU()], ids=str)
+    def test_float64_is_pytorchs_where_that_has_vectors(self, act, bias_op, monkeypatch):
+        monkeypatch.setattr(fused_convolution, "SLOW_IN_FLOAT64", SLOW_IN_FLOAT64)
+        assert_same(*two(lambda: small(act)), image())
+        assert bias_op.take() == 0
+
+    @pytest.mark.parametrize("bias", [True, False])
+    @pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+    @pytest.mark.parametrize("elements", ["few", "many"])
+    def test_the_convolution_is_the_fastest(self, kind, bias, elements, bias_op, monkeypatch):
+        """Also where bias and activation are one op after it, and where the map is too small for that."""
+        monkeypatch.setattr(fused_convolution, "LEAST_ELEMENTS", (0, 0) if elements == "many" else (10**9, 10**9))
+        asked = []
+        name = "conv2d" if kind is nn.Conv2d else "conv_transpose2d"
+        convolve = getattr(convolution_op, name)
+
+        def counted(x, weight, added, *settings):
+            asked.append(added is not None)
+            return convolve(x, weight, added, *settings)
+
+        monkeypatch.setattr(convolution_op, name, counted)
+        fused, plain = two(
+            lambda: nn.Sequential(kind(64, 64, 4, 2, 1, bias=bias), nn.LeakyReLU(0.2, inplace=True)).double()
+        )
+        x = torch.randn(2, 64, 8, 8, dtype=torch.float64, requires_grad=True)
+        assert_same(fused, plain, x, passes=1)
+        merged = bias and elements == "many"
+        assert bias_op.take() == merged
+        assert asked == [bias and not merged]
+
     def test_small_maps(self, bias_op, monkeypatch):
         """On these a call costs more than it saves."""
         fused, plain = two(small)
         elements = plain(image()).numel()
         for least, count in ((elements, 1), (elements + 1, 0)):
-            monkeypatch.setattr(calls, "LEAST_ELEMENTS", least)
+            monkeypatch.setattr(fused_convolution, "LEAST_ELEMENTS", (least, 0))
             assert_same(fused, plain, image(), passes=1)
             assert bias_op.take() == count
 
@@ -207,15 +247,15 @@ ACTIVATIONS = {
 
 
 class TestPrecision:
-    @pytest.mark.parametrize("name", ["discriminator", "convolutions"])
-    def test_autocast(self, name, bias_op):
+    @pytest.mark.parametrize(("name", "costly"), [("discriminator", 0), ("convolutions", 2)])
+    def test_autocast(self, name, costly, bias_op):
         results = []
         for model in two(lambda: build(name)[0].float()):
             with torch.autocast("cpu", torch.bfloat16):
                 results.append(model(build(name)[1].float()))
         assert results[0].dtype == results[1].dtype
         assert_close(*results, rtol=3e-2, atol=3e-2)
-        assert bias_op.take() == 0
+        assert bias_op.take() == costly
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
     def test_low_precision(self, dtype, bias_op):
@@ -252,7 +292,7 @@ class TestPrecision:
         ours, theirs = (gradients(model, x, grad) for model in (fused, plain))
         exact = gradients(plain.double(), x.detach().double().requires_grad_(), grad.double())
         assert_as_accurate(ours, theirs, exact, ["y", "x", *dict(plain.named_parameters())])
-        assert bias_op.take() == (dtype == torch.float32)
+        assert bias_op.take() == (dtype == torch.float32 or name in ("ELU in place", "Tanh"))
 
     def test_half_parameters_under_another_autocast(self, bias_op):
         fused, plain = two(lambda: build("discriminator")[0].bfloat16())

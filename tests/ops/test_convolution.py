@@ -289,6 +289,19 @@ class TestLeftToPyTorch:
         meta = [t.to("meta") for t in tensors]
         assert ours(*meta, *settings).shape == theirs(*meta, *settings).shape
 
+    @pytest.mark.parametrize("ways", [("torch", "torch", "mm"), ("mm", "torch", "mm"), ("torch", "mm", "mm")])
+    def test_the_weights_gradient_is_computed_once(self, transposed, ways, used, monkeypatch):
+        """oneDNN has the bias's gradient from the weight's alone, so that asking for it would cost another one."""
+        monkeypatch.setattr(convolution, "_default", lambda layer: ways)
+        ours, theirs, tensors, settings = pair(transposed, GEOMETRIES[1], torch.float32)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as seen:
+            got = derivatives(ours, tensors, settings)
+        assert_close(got, derivatives(theirs, tensors, settings), rtol=1e-4, atol=1e-4)
+        masks = [event.concrete_inputs[-1] for event in seen.events() if event.name == "aten::convolution_backward"]
+        assert all(mask[1:] == [False, False] for mask in masks)
+        assert len(masks) == (ways[0 if transposed else 1] == "torch")
+        assert used.calls.count("weight_gradient") == 1
+
     def test_small_layers_ask_nothing(self, transposed, monkeypatch):
         ours, _, tensors, settings = pair(transposed, GEOMETRIES[0], torch.float32)
         monkeypatch.setattr(tuning, "choice", lambda *a: pytest.fail("asked"))
@@ -303,17 +316,19 @@ def test_onednn_is_checked_before_use():
 
 def test_default_rule_only_where_measured(monkeypatch):
     layer = products.Layer(64, 512, 256, 4, 4, 8, 8, 4, 4, 2, 2, 1, 1, torch.bfloat16, True, True)
-    convolution._default.cache_clear()
+    monkeypatch.setattr(convolution, "_default", convolution._default.__wrapped__)
     monkeypatch.setattr(convolution, "_is_measured", lambda dtype: True)
     monkeypatch.setattr(convolution.winograd, "possible", lambda layer: False)
     assert convolution._default(layer) == ("onednn", "onednn", "onednn")
     assert convolution._default(layer._replace(dtype=torch.float32)) == ("onednn", "onednn", "mm")
     large = layer._replace(h=32, w=32, height=64, width=64, small=64, large=64)
     assert convolution._default(large) == ("torch",) * 3
-    convolution._default.cache_clear()
+    many = layer._replace(h=8, w=8, height=8, width=8, kernel_h=3, kernel_w=3, stride_h=1, stride_w=1)
+    for amx, images, way in ((True, 64, "onednn"), (False, 64, "torch"), (False, 16, "onednn")):
+        monkeypatch.setattr(convolution.backend, "cpu_multiplies_tiles", lambda amx=amx: amx)
+        assert convolution._default(many._replace(images=images)) == ("torch", "torch", way)
     monkeypatch.setattr(convolution, "_is_measured", lambda dtype: False)
     assert convolution._default(layer) == ("torch",) * 3
-    convolution._default.cache_clear()
 
 
 @pytest.mark.parametrize("make", [ConvNormAct2d, ConvTransposeNormAct2d])
