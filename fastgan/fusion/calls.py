@@ -125,16 +125,16 @@ def _keeps_layout(reader: Any, x: Tensor) -> bool:
     """Whether what comes of a tensor shaped as x is channels_last whatever that tensor is: by a convolution whose
     weight is channels_last, or added to a tensor that is, of the same shape."""
     if isinstance(reader, Tensor):
-        return reader.shape == x.shape and _is_channels_last(reader)
-    return reader is not None and _is_channels_last(reader.weight)
+        return reader.shape == x.shape and is_channels_last(reader)
+    return reader is not None and is_channels_last(reader.weight)
 
 
-def _is_channels_last(weight: Any) -> bool:
+def is_channels_last(tensor: Any) -> bool:
     return (
-        type(weight) in (Tensor, nn.Parameter)
-        and weight.dim() == 4
-        and not weight.is_contiguous()
-        and weight.is_contiguous(memory_format=torch.channels_last)
+        type(tensor) in (Tensor, nn.Parameter)
+        and tensor.dim() == 4
+        and not tensor.is_contiguous()
+        and tensor.is_contiguous(memory_format=torch.channels_last)
     )
 
 

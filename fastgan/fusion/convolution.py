@@ -1,4 +1,4 @@
-"""Convolutions and fully connected layers: the fastest library for their products, and the activation after them."""
+"""Single convolutions and fully connected layers whose products another library computes faster."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from fastgan import backend as _backend
-from fastgan import ops, tuning
+from fastgan import tuning
 from fastgan.fusion import calls
 from fastgan.fusion.sites import Held, Site, called, input_of, name_of
 from fastgan.ops import convolution as _op
@@ -71,11 +70,12 @@ def convolve(backend: str, conv: Any, x: Any) -> Any:
     kind = _kind(conv)
     if kind is None or type(x) is not Tensor or x.dim() != 4 or calls.changed(conv) or calls.observed():
         return conv(x)
-    return _convolve(backend, conv, kind, x, bias=True)
+    return product(backend, conv, kind, x, bias=True)
 
 
-def _convolve(backend: str, conv: Any, kind: type, x: Tensor, bias: bool) -> Tensor:
-    """conv(x), with its bias or without. The weight is computed, where something computes it, exactly once."""
+def product(backend: str, conv: Any, kind: type, x: Tensor, bias: bool) -> Tensor:
+    """conv(x), with its bias or without, of a convolution that nothing watches or changes. The weight is computed,
+    where something computes it, exactly once."""
     for hook in conv._forward_pre_hooks.values():  # of spectral_norm and weight_norm: they set conv.weight
         hook(conv, (x,))
     weight, added = conv.weight, conv.bias if bias else None
@@ -95,84 +95,6 @@ def _convolve(backend: str, conv: Any, kind: type, x: Tensor, bias: bool) -> Ten
     if fastest:
         return _op.conv2d(x, weight, added, conv.stride, conv.padding, conv.dilation, conv.groups)
     return conv._conv_forward(x, weight, added)
-
-
-def bias_act(backend: str, conv: Any, act: Any, x: Any, only_read: bool, *weight: Tensor) -> Any:
-    """act(conv(x), *weight): the convolution, then one op that overwrites its result, where that computes the same.
-
-    `only_read` says that nothing overwrites the result afterwards, `weight` is that of a functional prelu.
-    """
-    kind = calls.convolution(conv)
-    if (
-        kind is None
-        or type(x) is not Tensor
-        or x.dim() != calls.CONVOLUTIONS[kind][0]
-        or x.dtype not in calls.DTYPES
-        or calls.changed(conv)
-        or calls.observed()
-    ):
-        return act(conv(x), *weight)
-    bias, dtype = conv.bias, x.dtype
-    if torch.is_autocast_enabled(x.device.type) and dtype is not torch.float64:
-        dtype = torch.get_autocast_dtype(x.device.type)
-    elif bias is not None and bias.dtype is not dtype:  # an error, which is PyTorch's to give
-        return act(conv(x), *weight)
-    named = None
-    if _backend.choose("bias_act", x.device.type, backend) != "torch":
-        named = calls.name_and_slope(act, x, weight)
-    if (
-        named is None
-        or no_gain(dtype, bias is not None, named[0])
-        or _elements(conv, x) < LEAST_ELEMENTS[named[0] in COSTLY]
-        or (named[0] in calls.KEEP_INPUT and not calls.in_place(act) and not only_read)
-    ):
-        return act(_convolve(backend, conv, kind, x, bias=True), *weight)
-    whole = dtype in _HALF  # a sum that is rounded before the bias is added may have another sign and derivative
-    z = _convolve(backend, conv, kind, x, bias=whole)
-    name, slope = named
-    try:
-        return ops.bias_act(z, None if whole else bias, act=name, slope=slope, inplace=True, backend=backend)
-    except (TypeError, ValueError):  # which it raises before it has changed anything; to complain is PyTorch's part
-        return act(z if whole or bias is None else z + bias.view(-1, *[1] * (z.dim() - 2)), *weight)
-
-
-def _elements(conv: Any, x: Tensor) -> int:
-    """How many elements conv(x) has, but for what its borders take away or add."""
-    count = x.numel() // conv.in_channels * conv.out_channels
-    for stride in conv.stride:
-        count = count * stride if conv.transposed else count // stride
-    return count
-
-
-# Activations that take PyTorch up to twice the time and more, without a bias, too; and those of which bias_act has no
-# vectors in float64.
-COSTLY = ("elu", "tanh")
-SLOW_IN_FLOAT64 = ("elu", "tanh", "sigmoid", "silu")
-# Of the map, of a cheap activation and of a costly one. On smaller ones the call of the op costs what it saves.
-LEAST_ELEMENTS = (2**20, 2**15)
-_HALF = (torch.bfloat16, torch.float16)
-
-
-def no_gain(dtype: torch.dtype, bias: bool, act: str) -> str:
-    """Why bias_act is not faster than an activation of PyTorch's after a convolution, or "" where it is.
-
-    It adds the bias in its own pass, and sums the bias's gradient in that of the activation. This function alone
-    decides, for `fuse` and at each call: what measures slower is one line more in it.
-
-    Args:
-        dtype: of the convolution's result.
-        bias: whether the convolution has one.
-        act: the activation's name in the op.
-    """
-    if dtype is torch.float64 and act in SLOW_IN_FLOAT64:
-        return f"nothing to gain: in float64 {act} is PyTorch's"
-    if act in COSTLY:
-        return ""
-    if not bias:
-        return "nothing to gain: the convolution has no bias"
-    if dtype in _HALF:
-        return f"nothing to gain: in {str(dtype)[6:]} the convolution keeps its bias"
-    return ""
 
 
 def connect(backend: str, layer: Any, x: Any) -> Any:

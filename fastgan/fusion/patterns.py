@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from fastgan.fusion import calls, convolution, resampling
+from fastgan.fusion import activations, calls, convolution, resampling
 from fastgan.fusion.sites import (
     Held,
     Miss,
@@ -75,7 +75,7 @@ _OTHER_FUNCTIONS = {kind.__name__.lower() for kind in _OTHER_ACTIVATIONS} | {"rr
 _NORMS = (nn.modules.batchnorm._NormBase,)
 _CONVOLUTIONS = (nn.modules.conv._ConvNd,)
 # A module that holds none of these holds no pattern.
-ANCHORS = (*_NORMS, *_CONVOLUTIONS, nn.Linear)
+ANCHORS = (*_NORMS, *_CONVOLUTIONS, nn.Linear, nn.ELU, nn.Tanh)
 _FUNCTIONAL_NORMS = (F.batch_norm, F.instance_norm, torch.batch_norm, torch.instance_norm)
 
 
@@ -163,7 +163,7 @@ def bias_act(node: fx.Node, module: nn.Module) -> Site | Miss | None:
     operand, weight = activation
     dtype = next((p.dtype for p in conv.parameters()), torch.get_default_dtype())
     name, bias = _name_in_op(operand, module), conv.bias is not None
-    if reason := convolution.no_gain(dtype, bias, name):
+    if reason := activations.no_gain(dtype, bias, name):
         return miss(reason)
     in_place, only_read = calls.in_place(called(act, module) or operand), _is_only_read(act, module)
     if name in calls.KEEP_INPUT and not in_place and not only_read:
@@ -171,11 +171,38 @@ def bias_act(node: fx.Node, module: nn.Module) -> Site | Miss | None:
             f"the result of {name_of(act, module)} may be overwritten later, which PyTorch allows where the activation "
             "is not in place; with inplace=True it is fused"
         )
-    dtypes = [d for d in calls.DTYPES if not convolution.no_gain(d, bias, name)]
+    dtypes = [d for d in calls.DTYPES if not activations.no_gain(d, bias, name)]
     more = (only_read, *weight)
-    site = _site(path, text, convolution.bias_act, operand, before, more, (node, act), module, "", dtypes)
-    size = f"maps of {convolution.LEAST_ELEMENTS[name in convolution.COSTLY]:,} elements (N C H W) or more"
+    site = _site(path, text, activations.bias_act, operand, before, more, (node, act), module, "", dtypes)
+    size = f"maps of {activations.LEAST_ELEMENTS[name in activations.COSTLY]:,} elements (N C H W) or more"
     return replace(site, conditions=(*site.conditions, size))
+
+
+def costly(node: fx.Node, module: nn.Module) -> Site | None:
+    """An activation that PyTorch takes long for, after something else than a norm or a convolution."""
+    before = input_of(node)
+    if not _is_activation(node, module) or not isinstance(before, fx.Node):
+        return None
+    activation = _activation(node, module)
+    if isinstance(activation, str) or _name_in_op(activation[0], module) not in activations.COSTLY:
+        return None
+    child, act = called(node, module), activation[0]
+    in_place, name = calls.in_place(child or act), _name_in_op(act, module)
+    if in_place:  # what it gets must be nobody else's, for the op may leave it as it is
+        fitting = len(before.users) == 1 and isinstance(called(before, module), _READERS)
+    else:
+        fitting = name not in calls.KEEP_INPUT or _is_only_read(node, module)
+    if not fitting:
+        return None
+    dtypes = [dtype for dtype in calls.DTYPES if not activations.no_gain(dtype, False, name)]
+    conditions = (
+        ", ".join(str(dtype)[6:] for dtype in dtypes),
+        *("contiguous or channels_last", *_CONDITIONS[1:]),
+        f"maps of {activations.LEAST_ELEMENTS[True]:,} elements (N C H W) or more",
+    )
+    path = "" if child is None else str(node.target)
+    operands = (act, before, in_place)
+    return Site(path, name_of(node, module), "bias_act", activations.activate, operands, (node,), "", conditions)
 
 
 def linear(node: fx.Node, module: nn.Module) -> Site | Miss | None:
@@ -247,6 +274,7 @@ PATTERNS: tuple[Callable[[fx.Node, nn.Module], Site | Miss | None], ...] = (
     bias_act,
     convolution.convolution,
     convolution.dense,
+    costly,
 )
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fastgan import backend, fuse, ops
-from fastgan.fusion import calls, convolution
+from fastgan.fusion import activations, calls
 from fastgan.ops import merged
 
 
@@ -54,16 +54,16 @@ def bias_op(monkeypatch):
     def choose(op, device, named="auto"):
         return "native" if op == "bias_act" and named == "auto" else backend.choose(op, device, named)
 
-    monkeypatch.setattr(convolution, "ops", SimpleNamespace(bias_act=bias_act))
-    monkeypatch.setattr(convolution, "_backend", SimpleNamespace(choose=choose))
+    monkeypatch.setattr(activations, "ops", SimpleNamespace(bias_act=bias_act))
+    monkeypatch.setattr(activations, "_backend", SimpleNamespace(choose=choose))
     return counted
 
 
 @pytest.fixture(autouse=True)
 def small_maps_too(monkeypatch):
     """And every activation in float64, in which most tests compare."""
-    monkeypatch.setattr(convolution, "SLOW_IN_FLOAT64", ())
-    monkeypatch.setattr(convolution, "LEAST_ELEMENTS", (0, 0))
+    monkeypatch.setattr(activations, "SLOW_IN_FLOAT64", ())
+    monkeypatch.setattr(activations, "LEAST_ELEMENTS", (0, 0))
     monkeypatch.setattr(merged, "LEAST", dict.fromkeys(merged.LEAST, merged.Least(0, 0, 0)))
 
 

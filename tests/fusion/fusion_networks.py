@@ -207,7 +207,7 @@ class Convolutions(nn.Module):
         return F.leaky_relu(self.four(x), 0.3, inplace=True)
 
 
-# Name -> (network, shape of an input, norms that are fused, convolutions with their activations, matrix products).
+# Name -> (network, shape of an input, norms that are fused, activations with a convolution or alone, matrix products).
 NETWORKS = {
     "sequential": (sequential, (4, 3, 16, 16), 1, 0, 1),
     "generator": (Generator, (4, 3, 1, 1), 2, 1, 1),
@@ -216,7 +216,7 @@ NETWORKS = {
     "functional": (Functional, (4, 3, 5, 5), 15, 0, 0),
     "shared": (Shared, (4, 3, 5, 5), 2, 0, 0),
     "inherited": (Inherited, (4, 3, 2, 2), 1, 0, 0),
-    "volumes": (Volumes, (4, 2, 12), 5, 0, 0),
+    "volumes": (Volumes, (4, 2, 12), 5, 1, 0),
     "named": (named_sequential, (4, 3, 6, 6), 1, 0, 0),
     "nested": (lambda: nn.Sequential(Residual(), nn.Sequential(Shared(), Residual())), (4, 3, 5, 5), 6, 0, 0),
     "convolutions": (Convolutions, (4, 2, 6), 0, 7, 0),

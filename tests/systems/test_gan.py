@@ -21,9 +21,9 @@ class TestArchitecture:
         assert parameters(system.generator) == 1_510_032
         assert parameters(system.discriminator) == 533_505
 
-    def test_every_norm_is_fused(self):
+    def test_every_norm_and_tanh_is_fused(self):
         report = fastgan.explain(create("gan", width=4))
-        assert [row.pattern for row in report if row.fused] == ["Linear -> BatchNorm1d -> LeakyReLU"] * 3
+        assert [row.pattern for row in report if row.fused] == [*["Linear -> BatchNorm1d -> LeakyReLU"] * 3, "Tanh"]
         assert report.fused == report.places
 
     @pytest.mark.parametrize(("resolution", "channels"), [(32, 1), (32, 3), (28, 1), (1, 2)])
