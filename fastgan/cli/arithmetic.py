@@ -6,7 +6,17 @@ import argparse
 import re
 from typing import Any
 
-from fastgan.cli.drawing import add_options, cells, check_out, enlarged, labelled, labels_of, latents, system_of
+from fastgan.cli.drawing import (
+    add_options,
+    cells,
+    check_out,
+    enlarged,
+    labelled,
+    labels_of,
+    latents,
+    of_points,
+    system_of,
+)
 
 EXAMPLE = '"1,5,7 - 2,3,9 + 4,6,8"'
 NOISE = 0.25  # of the paper: uniform, to both sides
@@ -35,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     terms = parse(args.expression)
     suffix = check_out(args.out, ".png", ".gif")
     system = system_of(args)
+    if of_points(system):
+        raise ValueError(f"{args.run} makes points; arithmetic draws sums of pictures")
     classes = labels_of(system, args.labels)[:1]
     if args.labels and "," in args.labels:
         raise ValueError(f"arithmetic draws one class, as --labels {classes[0]}, not {args.labels}")

@@ -79,13 +79,14 @@ def labels_of(system: System, asked: str | None) -> list[int]:
     return labels
 
 
-def cells(system: System, latent: Tensor, labels: Sequence[int] = ()) -> Tensor:
-    """(N, ...) latents -> (N, 1 or 3, H, W) uint8 on the CPU. Of channels that no PNG shows, the first one.
+def of_points(system: System) -> bool:
+    """Whether what it makes are points of the plane, which are drawn as dots in one picture."""
+    return system.image_shape == (2, 1, 1)
 
-    labels: of a conditional system, taken in turn."""
+
+def samples(system: System, latent: Tensor, labels: Sequence[int] = ()) -> Tensor:
+    """(N, ...) latents -> (N, C, H, W) in [-1, 1] on the CPU.   labels: of a conditional system, taken in turn."""
     import torch
-
-    from fastgan.data import to_uint8
 
     parts = latent.split(64)
     turns: Sequence[Tensor | None] = [None] * len(parts)
@@ -93,9 +94,15 @@ def cells(system: System, latent: Tensor, labels: Sequence[int] = ()) -> Tensor:
         turns = (
             torch.tensor(labels, device=latent.device).repeat(-(-len(latent) // len(labels)))[: len(latent)].split(64)
         )
-    images = [system.sample(len(part), latent=part, labels=turn).cpu() for part, turn in zip(parts, turns)]
-    together = torch.cat(images)
-    return to_uint8(together if together.shape[1] in (1, 3) else together[:, :1])
+    return torch.cat([system.sample(len(part), latent=part, labels=turn).cpu() for part, turn in zip(parts, turns)])
+
+
+def cells(system: System, latent: Tensor, labels: Sequence[int] = ()) -> Tensor:
+    """The same as pictures, (N, 1 or 3, H, W) uint8. Of channels that no PNG shows, the first one."""
+    from fastgan.data import to_uint8
+
+    images = samples(system, latent, labels)
+    return to_uint8(images if images.shape[1] in (1, 3) else images[:, :1])
 
 
 def enlarged(images: Tensor, least: int) -> Tensor:

@@ -5,7 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fastgan.cli.drawing import add_options, cells, check_out, enlarged, labels_of, latents, system_of
+from fastgan.cli.drawing import (
+    add_options,
+    cells,
+    check_out,
+    enlarged,
+    labels_of,
+    latents,
+    of_points,
+    samples,
+    system_of,
+)
 
 
 def add(subparsers: Any) -> None:
@@ -37,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--steps must be at least 2, not {args.steps}")
     system = system_of(args)
 
-    from fastgan.data import grid, save_png
+    from fastgan.data import grid, save_png, scatter
     from fastgan.data.movie import save_gif
     from fastgan.latent import interpolate
 
@@ -45,11 +55,16 @@ def run(args: argparse.Namespace) -> int:
     ends = latents(system, numbers, args.seed)
     way = interpolate(ends[0::2], ends[1::2], args.steps, args.mode)  # (steps, rows, ...)
     labels = [label for label in labels_of(system, args.labels) for _ in range(args.steps)]  # a class a way
-    images = cells(system, way.transpose(0, 1).flatten(0, 1), labels).unflatten(0, (-1, args.steps))
+    points = of_points(system)
+    images = (samples if points else cells)(system, way.transpose(0, 1).flatten(0, 1), labels)
+    images = images.unflatten(0, (-1, args.steps))  # (rows, steps, ...)
     if suffix == ".png":
-        save_png(args.out, grid(images.flatten(0, 1), args.steps))
+        together = images.flatten(0, 1)
+        save_png(args.out, scatter(together) if points else grid(together, args.steps))
     else:
-        there = [enlarged(grid(images[:, step]), 128) for step in range(args.steps)]
+        there = [
+            scatter(images[:, step]) if points else enlarged(grid(images[:, step]), 128) for step in range(args.steps)
+        ]
         save_gif(args.out, [*there, *there[-2:0:-1]], hold=0.1)
-    print(f"{args.out}: {len(images)} x {args.steps} images")
+    print(f"{args.out}: {len(images)} x {args.steps} {'points' if points else 'images'}")
     return 0

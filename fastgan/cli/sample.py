@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from fastgan.cli.drawing import add_options, cells, labelled, labels_of, latents, system_of
+from fastgan.cli.drawing import add_options, cells, labelled, labels_of, latents, of_points, samples, system_of
 
 
 def add(subparsers: Any) -> None:
-    parser = subparsers.add_parser("sample", help="draw a grid of images from a run")
+    parser = subparsers.add_parser("sample", help="draw a grid of images from a run, or its points")
     parser.add_argument("run", metavar="RUN", help="directory of the run, or a file that `fastgan export` made of it")
-    parser.add_argument("--count", type=int, default=64, help="images (default: 64)")
+    parser.add_argument("--count", type=int, help="samples (default: 64 images, 1000 points)")
     parser.add_argument("--out", default="grid.png", help="PNG file (default: grid.png)")
     parser.add_argument(
         "--columns", type=int, help="images a row (default: one for each class, or as square as can be)"
@@ -22,15 +22,24 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     system = system_of(args)
-    if args.count < 1:
-        raise ValueError(f"count must be at least 1, not {args.count}")
-    from fastgan.data import grid, save_png
+    points = of_points(system)
+    count = args.count if args.count is not None else 1000 if points else 64
+    if count < 1:
+        raise ValueError(f"count must be at least 1, not {count}")
+    from fastgan.data import grid, save_png, scatter
 
     labels = labels_of(system, args.labels)
-    images = cells(system, latents(system, range(args.count), args.seed), labels)
+    latent = latents(system, range(count), args.seed)
+    if points:
+        if args.numbers or args.columns:
+            raise ValueError(f"{args.run} makes points, all drawn in one picture: leave out --numbers and --columns")
+        save_png(args.out, scatter(samples(system, latent, labels)))
+        print(f"{args.out}: {count} points")
+        return 0
+    images = cells(system, latent, labels)
     if args.numbers:
-        images = labelled(images, map(str, range(args.count)))
-    columns = args.columns or (len(labels) if 1 < len(labels) <= args.count else None)
+        images = labelled(images, map(str, range(count)))
+    columns = args.columns or (len(labels) if 1 < len(labels) <= count else None)
     save_png(args.out, grid(images, columns))
-    print(f"{args.out}: {args.count} images")
+    print(f"{args.out}: {count} images")
     return 0

@@ -62,7 +62,7 @@ def add(subparsers: Any) -> None:
     run.add_argument("--flip", action=argparse.BooleanOptionalAction, help="mirror half of the images (default: no)")
     run.add_argument("--channels-last", action=argparse.BooleanOptionalAction, help="NHWC layout (default: yes)")
     run.add_argument("--ema", type=float, help="decay of the generator's moving average; 0: none (default: 0.999)")
-    run.add_argument("--samples", type=int, help="images in a sample grid (default: 64)")
+    run.add_argument("--samples", type=int, help="samples in a picture (default: 64 images, 1000 points)")
     run.add_argument("--sample-every", type=int, help="steps between sample grids (default: 200)")
     run.add_argument("--checkpoint-every", type=int, help="steps between checkpoints (default: 200)")
     run.add_argument("--evaluate-every", type=int, help="steps between looks for the best checkpoint (default: 1000)")

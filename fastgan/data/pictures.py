@@ -1,4 +1,4 @@
-"""Images as pictures: from [-1, 1] to uint8, many in a grid, a grid in a PNG file."""
+"""Images as pictures: from [-1, 1] to uint8, many in a grid, a grid in a PNG file; points of the plane as dots."""
 
 import math
 import os
@@ -49,12 +49,48 @@ def grid(images: Tensor, columns: int | None = None, padding: int = 2) -> Tensor
     return torch.nn.functional.pad(picture, (0, padding, 0, padding))
 
 
+def scatter(points: Tensor, behind: Tensor | None = None, side: int = 400) -> Tensor:
+    """Points of the plane as dots on white, where many lie on one another darker. The square [-1, 1] x [-1, 1], the
+    second coordinate upwards, with a margin; points beyond it lie on its edge.
+
+    points: (N, 2), or (N, 2, 1, 1) as systems make them, floating point.   behind: likewise, drawn first, in grey.
+    side: pixels, at least 32.   ->   (3, side, side) uint8
+    """
+    check_positive_int("side", side)
+    if side < 32:
+        raise ValueError(f"side must be at least 32 pixels, got {side}")
+    picture = torch.ones(3, side, side)
+    for name, given, colour in (("behind", behind, GREY), ("points", points, BLUE)):
+        if given is None:
+            continue
+        if given.dim() not in (2, 4) or given.shape[1] != 2 or given[0:1].numel() > 2 or not given.is_floating_point():
+            raise ValueError(
+                f"{name} must be floating point (N, 2) or (N, 2, 1, 1), got {given.dtype} of shape {tuple(given.shape)}"
+            )
+        places = given.detach().float().cpu().flatten(1)
+        if places.isnan().any():
+            raise ValueError(f"{name} hold NaN: the generator that made them has diverged")
+        at = ((places.clamp(-1, 1) * (1 - MARGIN) + 1) / 2 * (side - 1)).round().long()
+        column, row = at[:, 0, None], side - 1 - at[:, 1, None]
+        pixels = ((row + _DOT[:, 0]) * side + column + _DOT[:, 1]).flatten()
+        dots = torch.bincount(pixels, minlength=side * side).view(side, side)
+        picture += (torch.tensor(colour)[:, None, None] - picture) * (1 - 0.5**dots)
+    return (picture * 255).round().to(torch.uint8)
+
+
+MARGIN = 0.08  # of a picture of points
+GREY, BLUE = (0.72, 0.72, 0.72), (0.05, 0.25, 0.75)
+_DOT = torch.tensor([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)])  # pixels of one
+
+
 def save_png(path: str | PathLike[str], image: Tensor) -> None:
     """Write image, (1 or 3, H, W) uint8, as a PNG file: wholly, or not at all.
 
     A file already at `path` is replaced in one step. Raises TypeError or ValueError for another image,
     FileNotFoundError where the directory does not exist.
     """
+    if not isinstance(image, Tensor):
+        raise TypeError(f"image must be a tensor (after the path), got {type(image).__name__}")
     if image.dtype != torch.uint8:
         raise TypeError(f"image must be uint8, got {image.dtype}: fastgan.data.to_uint8 converts from [-1, 1]")
     if image.dim() != 3 or image.shape[0] not in (1, 3) or image.numel() == 0:

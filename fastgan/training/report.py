@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from fastgan.data import grid, save_png
+from fastgan.data import Points, grid, save_png, scatter
 from fastgan.data.movie import film
 from fastgan.training.run import Run
 
@@ -136,9 +136,12 @@ class Report:
                 log.warning("%s was not written: %s", path, error)
 
 
-def picture(images: Tensor, columns: int | None = None) -> Tensor:
-    """A grid of (N, C, H, W) images in [-1, 1], uint8 on the CPU. Of channels that no PNG shows, the first one."""
-    return grid(images if images.shape[1] in (1, 3) else images[:, :1], columns=columns).cpu()
+def picture(images: Tensor, data: Any = None) -> Tensor:
+    """A grid of (N, C, H, W) images in [-1, 1], uint8 on the CPU. Of channels that no PNG shows, the first one.
+    Points of the plane as dots, with those of `data` behind them."""
+    if images.shape[1:] == (2, 1, 1):
+        return scatter(images, data.images if isinstance(data, Points) else None)
+    return grid(images if images.shape[1] in (1, 3) else images[:, :1]).cpu()
 
 
 @contextmanager

@@ -40,6 +40,8 @@ from fastgan.training.watch import Symptom, Watch, diversity, remedy
 
 log = logging.getLogger("fastgan")
 
+IMAGES, POINTS = 64, 1000  # in a picture of samples, where it was not asked for
+
 
 class Trainer:
     """Trains `system` on `data`, keeping the run in the directory `out`.
@@ -149,13 +151,14 @@ class Trainer:
         self._staging = Staging(system.device) if system.device.type == "cuda" else None
         self.batches = self._batches(asked.workers)
         self.data = describe(self.source, self.config.data, self.batches, system)
-        self.latents = system.latent(asked.samples, torch.Generator().manual_seed(asked.seed))
+        samples = asked.samples or (POINTS if system.image_shape[1:] == (1, 1) else IMAGES)
+        self.latents = system.latent(samples, torch.Generator().manual_seed(asked.seed))
         self._means = Means(self.ranks)  # of the logged values
         self._waited = 0.0, time.perf_counter()  # seconds waited for data, since when
         self._saved = -1  # step of the last checkpoint
         self._identity: bytes | None = None  # of its file
         self._tries = 0  # to get past the last checkpoint
-        self._watch = Watch() if asked.health and asked.samples > 1 else None
+        self._watch = Watch() if asked.health and samples > 1 else None
         self.train_step.norms = self._watch is not None
         self._streams = Streams(system, asked.seed, self.ranks)
         self._evaluation = Evaluation(
@@ -206,7 +209,7 @@ class Trainer:
     def preview(self) -> Tensor:
         """Samples from the run's fixed latents as one picture, uint8 (C, H, W)."""
         with self._streams.apart(), self._averaged():
-            return picture(self.system.sample(len(self.latents), latent=self.latents))
+            return picture(self.system.sample(len(self.latents), latent=self.latents), self.source)
 
     def _fitted(self, asked: Interruption) -> bool:
         """Train to the end, or until asked to stop. False if a value was not finite, and the run is back at its last

@@ -23,7 +23,7 @@ class Shades(System):
     name = "shades"
 
     def __init__(self):
-        super().__init__(SimpleNamespace())
+        super().__init__(SimpleNamespace(channels=1, resolution=SIDE))
         self.classes = 4
         self.weight = torch.nn.Parameter(torch.zeros(1))
 

@@ -5,8 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
+import fastgan
 from fastgan.cli import drawing, main
 from fastgan.cli.arithmetic import parse
+from fastgan.data import scatter
 from fastgan.systems import create
 from fastgan.training import load
 
@@ -261,3 +263,45 @@ def test_colour_and_other_channels():
         cells = drawing.cells(system, drawing.latents(system, [0, 65, 2], 0))
         assert cells.shape == (3, shown, 16, 16)
         assert cells.dtype == torch.uint8
+
+
+class TestPoints:
+    """Of a run on `ring`: dots in one picture."""
+
+    @pytest.fixture(scope="class")
+    def run(self, tmp_path_factory):
+        out = tmp_path_factory.mktemp("runs") / "ring"
+        arguments = ["--data", "ring", "--width", "4", "--set", "latent=2", "--steps", "2", "--batch-size", "8"]
+        assert main(["train", "gan", *arguments, "--sample-every", "2", "--device", "cpu", "--out", str(out)]) == 0
+        return out
+
+    def test_training(self, run):
+        with Image.open(run / "samples/step-000002.png") as image:
+            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        assert pixels.shape == (3, 400, 400)
+        assert load(run).config.latent == 2
+        points = load(run).sample(1000, latent=load(run).latent(1000, torch.Generator().manual_seed(0)))
+        assert torch.equal(pixels, scatter(points, fastgan.data.load("ring").images))
+
+    def test_sample(self, draw, run, capsys):
+        picture = draw("sample", "--count", 5)
+        assert picture.shape == (400, 400, 3)
+        assert "5 points" in capsys.readouterr().out
+        assert not np.array_equal(picture, draw("sample"))
+        assert "1000 points" in capsys.readouterr().out
+
+    def test_interpolate(self, draw):
+        assert draw("interpolate", "--rows", 2, "--steps", 3).shape == (400, 400, 3)
+        frames = draw("interpolate", "--rows", 2, "--steps", 3, out="ways.gif")
+        assert [frame.shape for frame, _ in frames] == [(400, 400)] * 4
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("sample", "--numbers"), "leave out --numbers"),
+            (("sample", "--columns", "3"), "leave out --numbers and --columns"),
+            (("arithmetic", "1 - 2"), "makes points; arithmetic draws sums of pictures"),
+        ],
+    )
+    def test_says_what_is_wrong(self, wrong, arguments, message):
+        assert message in wrong(*arguments)

@@ -1,4 +1,4 @@
-"""to_uint8, grid and save_png."""
+"""to_uint8, grid, scatter and save_png."""
 
 import os
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fastgan.data import grid, save_png, to_uint8
+from fastgan.data import grid, save_png, scatter, to_uint8
 
 
 def cells(count, channels=3, height=4, width=5):
@@ -79,6 +79,57 @@ class TestGrid:
             grid(*arguments)
 
 
+class TestScatter:
+    def test_every_point_is_in_its_place(self):
+        """The first coordinate to the right, the second upwards, the corners of [-1, 1] within the picture."""
+        for x, y in ((-1, -1), (-1, 1), (1, -1), (1, 1), (0, 0), (0.5, -0.25)):
+            picture = scatter(torch.tensor([[x, y]], dtype=torch.float64), side=101).int()
+            dark = (picture.sum(0) < 3 * 255).nonzero()
+            assert len(dark) == 9
+            row, column = dark.float().mean(0).tolist()
+            assert column == pytest.approx(50 + 46 * x, abs=0.51)
+            assert row == pytest.approx(50 - 46 * y, abs=0.51)
+
+    def test_points_as_systems_make_them(self):
+        points = torch.rand(20, 2) * 2 - 1
+        assert torch.equal(scatter(points[:, :, None, None]), scatter(points))
+        assert scatter(points, side=50).shape == (3, 50, 50)
+        assert (scatter(points[:0]) == 255).all()
+
+    def test_many_are_darker_than_one(self):
+        one, two = (scatter(torch.zeros(count, 2)).sum(0).min() for count in (1, 2))
+        assert two < one
+
+    def test_beyond_the_square_is_its_edge(self):
+        far, edge = torch.tensor([[9.0, -float("inf")]]), torch.tensor([[1.0, -1.0]])
+        assert torch.equal(scatter(far), scatter(edge))
+
+    def test_what_is_behind_is_grey(self):
+        points, behind = torch.tensor([[0.5, 0.5]]), torch.tensor([[-0.5, -0.5], [0.5, 0.5]])
+        both, alone = scatter(points, behind), scatter(points)
+        half = both.shape[1] // 2
+        lower_left = both[:, half:, :half]
+        assert (lower_left == lower_left[:1]).all()
+        assert lower_left.min() < 255
+        assert both[:, :half, half:].sum() < alone[:, :half, half:].sum()
+
+    @pytest.mark.parametrize(
+        ("arguments", "error", "message"),
+        [
+            ((torch.zeros(3, 3),), ValueError, "points must be floating point"),
+            ((torch.zeros(3, 2, 2, 2),), ValueError, r"\(3, 2, 2, 2\)"),
+            ((torch.zeros(3, 2, dtype=torch.int64),), ValueError, "got torch.int64"),
+            ((torch.tensor([[0.0, float("nan")]]),), ValueError, "points hold NaN"),
+            ((torch.zeros(3, 2), torch.zeros(3, 1)), ValueError, "behind must be"),
+            ((torch.zeros(3, 2), None, 31), ValueError, "at least 32 pixels, got 31"),
+            ((torch.zeros(3, 2), None, 40.5), ValueError, "side must be a positive integer"),
+        ],
+    )
+    def test_says_what_is_wrong(self, arguments, error, message):
+        with pytest.raises(error, match=message):
+            scatter(*arguments)
+
+
 class TestSavePng:
     @pytest.mark.parametrize("channels", [1, 3])
     def test_reads_back_the_same(self, tmp_path, channels):
@@ -113,6 +164,8 @@ class TestSavePng:
 
     def test_says_what_is_wrong(self, tmp_path):
         path = tmp_path / "picture.png"
+        with pytest.raises(TypeError, match=r"a tensor \(after the path\), got str"):
+            save_png(torch.zeros(3, 4, 5, dtype=torch.uint8), str(tmp_path / "x.png"))
         with pytest.raises(TypeError, match=r"must be uint8, got torch.float32: fastgan.data.to_uint8"):
             save_png(path, torch.zeros(3, 4, 4))
         for shape in ((4, 4), (2, 4, 4), (3, 0, 4)):

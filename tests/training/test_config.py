@@ -84,7 +84,7 @@ class TestChanges:
             "options.betas: [0.5, 0.9] -> None",
             "options.slope: None -> 0.1",
             "seed: 0 -> 1",
-            "samples: 64 -> 9",
+            "samples: None -> 9",
         ):
             assert change in text
         assert "log_every:" not in text
