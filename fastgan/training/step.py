@@ -176,10 +176,12 @@ class GraphedStep:
                 phase.optimizer.zero_grad(set_to_none=True)
                 loss, logged = self._backward(phase, state, check)
                 self.ranks.average_([parameter.grad for parameter in trained if parameter.grad is not None])
-                if phase.clip and scaler:
-                    scaler.unscale_(phase.optimizer)
-                if phase.clip or (self.norms and not scaler):  # scaled gradients have another norm
-                    logged["gradient"] = _norm(trained, phase.clip)
+                if phase.clip or self.norms:
+                    if scaler:  # which it would do in its step
+                        scaler.unscale_(phase.optimizer)
+                    norm = _norm(trained, phase.clip)
+                    # A step whose gradients overflow is left out, and is no reason to stop.
+                    logged["gradient"] = norm.nan_to_num(0.0, 0.0, 0.0) if scaler else norm
                 if check and not scaler:  # scaled gradients may overflow
                     check.backward(phase.name, trained)
                 if scaler:

@@ -1,5 +1,6 @@
 """Recorded steps against eager ones, on a recorder that has the rules of a CUDA graph (tape.py)."""
 
+import dataclasses
 import gc
 import logging
 import random
@@ -205,6 +206,30 @@ class TestSameNumbersAsTheEagerStep:
         assert scales[0] == scales[1] == 2.0**14
         skipped = [all(torch.equal(a, b) for a, b in zip(weights[2 * n + 1], weights[2 * n + 3])) for n in range(8)]
         assert skipped == [number in (2, 6) for number in range(8)]
+
+    @pytest.mark.parametrize("clip", [0.0, 0.05])
+    def test_the_norm_of_scaled_gradients(self, monkeypatch, clip):
+        """Is that of the gradients themselves, and 0 where they overflow: what is logged must stay finite."""
+        from fastgan.training import step as module
+
+        monkeypatch.setattr(module, "_autocast_dtype", lambda device, precision: None)
+
+        def infinite(loop, batch):
+            return (loop.net_d(batch) * batch.amax()).mean()
+
+        for number, factor in ((0, 1.0), (1, float("inf"))):
+            norms = []
+            for precision in ("float32", "float16"):
+                loop = Loop(infinite, graph=False, precision=precision)
+                loop.step.norms = True
+                loop.step.phases = [dataclasses.replace(phase, clip=clip) for phase in loop.step.phases]
+                torch.manual_seed(0)
+                norms.append(loop.step(real(number) * factor)["discriminator/gradient"].item())
+            if number:
+                assert norms[1] == 0
+                assert not norms[0] < float("inf")
+            else:
+                assert norms[1] == pytest.approx(norms[0], rel=1e-5)
 
     def test_an_autocast_around_the_step(self):
         loops = pair()
