@@ -9,8 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from fastgan.systems.residual import UpBlock
-
 
 def resize_generator(latent: int = 100, width: int = 64, channels: int = 3) -> nn.Sequential:
     """DCGAN's generator, each transposed convolution but the first as upsampling and a 3x3 convolution (Odena 2016,
@@ -34,6 +32,22 @@ def pool_discriminator(width: int = 64, channels: int = 3) -> nn.Sequential:
 
 def _norm_relu(channels: int) -> list[nn.Module]:
     return [nn.BatchNorm2d(channels), nn.ReLU(True)]
+
+
+class UpBlock(nn.Module):
+    """Pre-activation residual block at twice the resolution: (N, before, H, W) -> (N, after, 2H, 2W)"""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.BatchNorm2d(before), nn.BatchNorm2d(after)
+        self.conv1 = nn.Conv2d(before, after, 3, padding=1)
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1)
+        self.shortcut = nn.Conv2d(before, after, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.interpolate(F.relu(self.norm1(x)), scale_factor=2))
+        h = self.conv2(F.relu(self.norm2(h)))
+        return h + self.shortcut(F.interpolate(x, scale_factor=2))
 
 
 class DownBlock(nn.Module):
