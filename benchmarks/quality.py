@@ -1,11 +1,12 @@
-"""Whether faster is as good: DCGAN as FastGAN trains it by default beside plain eager PyTorch in float32; and which
-modes of the data each system covers.
+"""Whether faster is as good: DCGAN as FastGAN trains it by default beside plain eager PyTorch in float32; which digits
+each system covers; and which modes of `ring` and `grid` each loss covers.
 
     python benchmarks/quality.py parity [--steps 1500] [--seeds 3] [--out runs/quality]
-    python benchmarks/quality.py modes [SYSTEM ...]
+    python benchmarks/quality.py modes [SYSTEM ...] [--seeds 3]
+    python benchmarks/quality.py points [LOSS ...] [--seeds 3]
 
 Every run is a process of its own, `fastgan train` and then `fastgan evaluate`, whose figures are printed together and
-written to quality.json in --out. A run that is there already is evaluated, not trained again.
+written to --json, beside those of the other commands. A run that is there already is evaluated, not trained again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from fastgan.bench.timing import machine
 
 # By name: what is added to the command line, and to the environment.
 VARIANTS = {
@@ -34,21 +37,34 @@ SYSTEMS = {
     "gan": ["--resolution", "32", "--steps", "3000"],
     "dcgan": ["--resolution", "32", "--width", "32", "--steps", "1500"],
     "lsgan": ["--resolution", "32", "--width", "16", "--batch-size", "32", "--lr", "2e-4", "--set", "latent=100",
-              "--set", "discriminator_learning_rate=5e-5", "--steps", "2000"],
+              "--steps", "2000"],
     "wgan": [*SMALL, "--width", "32", "--steps", "1500", "--lr", "2e-4"],
-    "wgan-gp": ["--resolution", "32", "--width", "16", "--batch-size", "32", "--lr", "2e-4", "--steps", "500",
+    "wgan-gp": ["--resolution", "32", "--width", "16", "--batch-size", "32", "--lr", "2e-4", "--steps", "1000",
                 "--set", "discriminator_steps=2"],
-    "sngan": ["--resolution", "32", "--width", "32", "--batch-size", "16", "--steps", "800",
+    "sngan": ["--resolution", "32", "--width", "32", "--batch-size", "16", "--steps", "1000",
               "--set", "discriminator_width=32", "--set", "discriminator_steps=2", "--set", "decay_steps=1000"],
     "sgan": [*SMALL, "--steps", "600", "--batch-size", "50"],
     "acgan": [*SMALL, "--steps", "600"],
-    "began": [*SMALL, "--width", "12", "--batch-size", "16", "--lr", "5e-4", "--set", "latent=16", "--set", "gamma=1",
-              "--set", "lambda_k=0.02", "--steps", "2000"],
-    "wngan": [*SMALL, "--width", "16", "--batch-size", "32", "--lr", "5e-4", "--set", "latent=32",
-              "--set", "loss=least_squares", "--steps", "4000"],
+    "began": [*SMALL, "--width", "16", "--batch-size", "16", "--lr", "1e-3", "--set", "discriminator_width=8",
+              "--set", "discriminator_learning_rate=5e-4", "--set", "latent=16", "--set", "gamma=1",
+              "--set", "lambda_k=0.1", "--steps", "4000"],
+    "wngan": [*SMALL, "--width", "16", "--batch-size", "32", "--lr", "2e-4", "--set", "latent=32", "--set", "r1=1",
+              "--steps", "4000"],
     "autoencoder": ["--resolution", "32", "--steps", "500"],
 }  # fmt: skip
-POINTS = ["--data", "grid", "--resolution", "1", "--steps", "4000", "--batch-size", "256"]
+# Latents of two numbers: of 100 no loss leaves more than a tenth of the points within a mode in as many steps.
+POINTS = ["--resolution", "1", "--set", "latent=2", "--lr", "1e-3", "--batch-size", "256", "--steps", "6000",
+          "--set", "decay_steps=6000", "--set", "decay=linear", "--precision", "float32"]  # fmt: skip
+LOSSES = {
+    **{
+        loss: ["gan", "--set", f"loss={loss}", "--width", "32", "--set", "discriminator_width=64",
+               "--set", "discriminator_steps=3"]
+        for loss in ("non_saturating", "minimax", "least_squares", "hinge", "relativistic")
+    },
+    "wgan-gp": ["wgan-gp", "--width", "128", "--set", "penalty=0.1"],
+    "sngan": ["sngan", "--width", "128", "--set", "discriminator_width=128"],
+}  # fmt: skip
+LOSSES["wasserstein, r1"] = [*LOSSES["hinge"], "--set", "loss=wasserstein", "--set", "r1=0.1", "--set", "r1_every=1"]
 
 
 def run(out: Path, arguments: list[str], environment: dict[str, str] | None = None) -> dict[str, float]:
@@ -93,35 +109,56 @@ def parity(args: argparse.Namespace) -> dict[str, object]:
 
 
 def modes(args: argparse.Namespace) -> dict[str, object]:
-    found = {}
-    for name in args.systems or SYSTEMS:
-        metrics = run(args.out / name, [name, "--data", "digits", *SYSTEMS[name]])
-        found[f"{name} digits"] = metrics
-        print(
-            f"{name}: {metrics['classes_covered']:.0f} of 10 classes, Frechet distance {metrics['frechet']:.2f}, "
-            f"trained in {metrics.get('train s', float('nan')):.0f} s, evaluated in {metrics['evaluate s']:.0f} s",
-            flush=True,
-        )
-    for name in [] if args.systems else ("wgan-gp", "sngan"):
-        metrics = run(args.out / f"{name}-grid", [name, *POINTS])
-        found[f"{name} grid"] = metrics
-        print(f"{name} on the grid: {metrics['modes_covered']:.0f} of 25 modes", flush=True)
+    found: dict[str, list[dict[str, float]]] = {}
+    for name in args.names or SYSTEMS:
+        for seed in range(args.seeds):
+            arguments = [name, "--data", "digits", "--seed", str(seed), *SYSTEMS[name]]
+            metrics = run(args.out / f"{name}-{seed}", arguments)
+            found.setdefault(name, []).append(metrics)
+            print(
+                f"{name} seed {seed}: {metrics['classes_covered']:.0f} of 10 digits, Frechet distance "
+                f"{metrics['frechet']:.2f}, trained in {metrics.get('train s', float('nan')):.0f} s, evaluated in "
+                f"{metrics['evaluate s']:.0f} s",
+                flush=True,
+            )
     return {"modes": found}
+
+
+def points(args: argparse.Namespace) -> dict[str, object]:
+    found: dict[str, list[dict[str, float]]] = {}
+    for loss in args.names or LOSSES:
+        for data in ("ring", "grid"):
+            for seed in range(args.seeds):
+                out = args.out / f"{data}-{loss.replace(', ', '-')}-{seed}"
+                metrics = run(out, [*LOSSES[loss], "--data", data, "--seed", str(seed), *POINTS])
+                found.setdefault(f"{data} {loss}", []).append(metrics)
+                print(
+                    f"{data} {loss} seed {seed}: {metrics['modes_covered']:.0f} modes, "
+                    f"{100 * metrics['high_quality']:.0f} % of the points within one, "
+                    f"trained in {metrics.get('train s', float('nan')):.0f} s",
+                    flush=True,
+                )
+    return {"points": found}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["parity", "modes"])
-    parser.add_argument("systems", nargs="*")
-    parser.add_argument("--steps", type=int, default=1500)
+    commands = {"parity": parity, "modes": modes, "points": points}
+    parser.add_argument("what", choices=commands)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of systems or losses (default: all)")
+    parser.add_argument("--steps", type=int, default=1500, help="of parity's runs (default: 1500)")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path("runs/quality"))
+    parser.add_argument("--out", type=Path, default=Path("runs/quality"), help="directory of the runs")
+    parser.add_argument("--json", type=Path, help="file of the results (default: quality.json in --out)")
     args = parser.parse_args()
+    known = {"modes": SYSTEMS, "points": LOSSES}.get(args.what, {})
+    if unknown := [name for name in args.names if name not in known]:
+        parser.error(f"no {unknown[0]!r} in {args.what}; there are {', '.join(known) or 'no names'}")
     args.out.mkdir(parents=True, exist_ok=True)
-    result = {"parity": parity, "modes": modes}[args.what](args)
-    file = args.out / "quality.json"
+    result = commands[args.what](args)
+    file = args.json or args.out / "quality.json"
     before = json.loads(file.read_text()) if file.exists() else {}
-    file.write_text(json.dumps({**before, **result}, indent=1) + "\n")
+    file.write_text(json.dumps({**before, "machine": machine(), **result}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,11 +9,12 @@ import pytest
 
 from fastgan.bench import bias_act
 
+ACTIVATIONS = [case for case in bias_act.cases() if isinstance(case, bias_act.ActCase)]
 ALONE = [case for case in bias_act.cases() if isinstance(case, bias_act.BiasActCase)]
 AFTER_CONVOLUTION = [case for case in bias_act.cases() if isinstance(case, bias_act.ConvBiasActCase)]
 
 
-def run(benchmark, case: bias_act.BiasActCase | bias_act.ConvBiasActCase, variant: str) -> None:
+def run(benchmark, case: bias_act.BiasActCase | bias_act.ActCase | bias_act.ConvBiasActCase, variant: str) -> None:
     benchmark.group = str(case)
     benchmark.extra_info.update(case.facts)
     benchmark(case.variants()[variant])  # checked against float64 first
@@ -23,6 +24,12 @@ def run(benchmark, case: bias_act.BiasActCase | bias_act.ConvBiasActCase, varian
 @pytest.mark.parametrize("case", ALONE, ids=str)
 def test_forward_backward(benchmark, case: bias_act.BiasActCase, variant: str) -> None:
     run(benchmark, case, variant)
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["eager", "fastgan"])
+@pytest.mark.parametrize("case", ACTIVATIONS, ids=str)
+def test_activation(benchmark, case: bias_act.ActCase, fused: bool) -> None:
+    run(benchmark, case, "fastgan" if fused else case.act)
 
 
 @pytest.mark.parametrize("variant", ["leaky_relu", "leaky_relu_", "fastgan"])
