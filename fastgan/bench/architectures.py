@@ -160,6 +160,19 @@ class SRGANGenerator(nn.Module):
         return self.last(x + self.trunk(x))
 
 
+def vgg19(width: int = 64) -> nn.Sequential:
+    """VGG-19 (Simonyan 2015) up to its last ReLU, as perceptual losses use it: (N, 3, H, W) -> (N, 512, H/16, W/16)"""
+    layers: list[nn.Module] = []
+    before = 3
+    for level, count in enumerate((2, 2, 4, 4, 4)):
+        layers += [nn.MaxPool2d(2)] if level else []
+        after = width * min(2**level, 8)
+        for _ in range(count):
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(True)]
+            before = after
+    return nn.Sequential(*layers)
+
+
 class UNet(nn.Module):
     """pix2pix's U-Net (Isola 2017), 8 levels for 256x256: (N, 3, H, W) -> (N, 3, H, W)
 

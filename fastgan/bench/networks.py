@@ -189,6 +189,13 @@ _CASES = (
         Regression,
         *(1, ((3, 256, 256), (3, 256, 256)), 1),
     ),
+    NetworkCase(
+        "vgg",
+        "VGG-19 to its last ReLU, 96x96",
+        lambda: (nets.vgg19(),),
+        Regression,
+        *(8, ((3, 96, 96), (512, 6, 6)), 2),
+    ),
 )
 
 

@@ -19,6 +19,7 @@ TINY = {
     "cyclegan": (lambda: (nets.cyclegan_generator(8, 2),), ((3, 32, 32), (3, 32, 32))),
     "srgan": (lambda: (nets.SRGANGenerator(16, 2),), ((3, 8, 8), (3, 32, 32))),
     "pix2pix": (lambda: (nets.UNet(16),), ((3, 256, 256), (3, 256, 256))),
+    "vgg": (lambda: (nets.vgg19(4),), ((3, 32, 32), (32, 2, 2))),
 }
 FUSED = "eager + fastgan.fuse"
 
@@ -35,8 +36,9 @@ def tiny(name: str) -> networks.NetworkCase:
         (lambda: nets.UNet(), 54_413_955),  # as pytorch-CycleGAN-and-pix2pix prints: 54.414 M
         (lambda: nets.cyclegan_generator(blocks=9), 11_378_179),  # 11.378 M
         (lambda: nets.SRGANGenerator(), 1_547_350),
+        (lambda: nets.vgg19(), 20_024_384),  # torchvision's vgg19().features
     ],
-    ids=["pix2pix", "cyclegan", "srgan"],
+    ids=["pix2pix", "cyclegan", "srgan", "vgg"],
 )
 def test_sizes_are_the_published_ones(network, parameters: int) -> None:
     with torch.device("meta"):
@@ -154,8 +156,8 @@ def test_variants_and_rows() -> None:
     assert case.layout(f"{FUSED}, channels_last") is torch.channels_last
     assert tiny("srgan").hows(compiled=True) == ["eager", FUSED, "compile"]
     assert len(networks.variant("srgan", "float32", FUSED, batch=1)()) == 1
-    with pytest.raises(ValueError, match="no network 'vgg'; there are rc-dcgan, sngan"):
-        networks.cases(["vgg"])
+    with pytest.raises(ValueError, match="no network 'resnet'; there are rc-dcgan, sngan"):
+        networks.cases(["resnet"])
 
 
 def test_arithmetic_is_counted_forward_and_backward() -> None:

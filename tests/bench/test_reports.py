@@ -101,7 +101,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ((["networks", "--only", "vgg"]), "no network 'vgg'; there are rc-dcgan"),
+            ((["networks", "--only", "resnet"]), "no network 'resnet'; there are rc-dcgan"),
             ((["ops", "--rounds", "0"]), "--rounds must be at least 1, not 0"),
             ((["step", "--compile-limit", "0.5"]), "--compile-limit must be at least 1"),
             ((["ops", "--chart", "c.jpg"]), "--chart writes PNG files"),

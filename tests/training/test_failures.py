@@ -56,7 +56,7 @@ def test_a_discriminator_far_too_strong(tmp_path, caplog):
         system.generator[-3].bias.fill_(4.0)
     train(system, load("ring", 1, 2), tmp_path / "run", 250)
     (line,) = [line for line in told(caplog) if line.startswith(STRONG)]
-    assert "Remedies: label_smoothing=0.1, r1=1" in line
+    assert "Remedies: r1=1, label_smoothing=0.1" in line
     since = int(line.partition("since step ")[2].partition(":")[0])
     assert 100 < since < 250
 
@@ -109,7 +109,7 @@ class TestRemedy:
             system.change(**option)
             applied.append(option)
         assert applied == [
-            {"label_smoothing": 0.1}, {"r1": 1.0}, {"augment": "translation,cutout"}, {"label_noise": 0.1},
+            {"r1": 1.0}, {"label_smoothing": 0.1}, {"augment": "translation,cutout"}, {"label_noise": 0.1},
             {"label_flips": 0.05},
         ]  # fmt: skip
         assert system.r1.penalty.keywords == {"gamma": 1.0}
