@@ -66,5 +66,6 @@ def cases() -> Iterator[ConvolutionCase]:
         yield ConvolutionCase(product, torch.float32, large=64, small=128, size=32)
         yield ConvolutionCase(product, torch.float32, large=128, small=256, size=16)
         yield ConvolutionCase(product, torch.float32, large=128, small=128, size=16, kernel=3, stride=1)
+        yield ConvolutionCase(product, torch.float32, large=128, small=256, size=16, kernel=5, padding=2)
     yield ConvolutionCase("weight_gradient", torch.bfloat16, large=128, small=256, size=16)
     yield ConvolutionCase("weight_gradient", torch.bfloat16, large=512, small=512, size=4, kernel=3, stride=1)

@@ -3,8 +3,9 @@
 Two results along an axis, of r taps, need r + 1 products instead of 2 r, of sums and differences of pixels and of taps;
 on both axes 16 instead of 36 for a 3x3 kernel (Winograd, "Arithmetic complexity of computations", 1980; Lavin and Gray,
 "Fast algorithms for convolutional neural networks", 2016). A kernel of 4x4 with stride 2 is, at each of the four places
-in the stride, one of 2x2: 9 products instead of 16, with sums and differences alone. What is large, small, `correlate`,
-`spread` and `weight_gradient` says products.py.
+in the stride, one of 2x2: 9 products instead of 16, with sums and differences alone. One of 5x5 with stride 2 is one of
+6x6 that has a row and a column of zeros: 64 products instead of 100. What is large, small, `correlate`, `spread` and
+`weight_gradient` says products.py.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import functools
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan import backend
@@ -19,14 +21,15 @@ from fastgan.ops.products import LARGEST_BUFFER, Layer
 
 
 def possible(layer: Layer) -> bool:
-    """Whether there are kernels for it: float32, channels_last, a square kernel of two or three strides."""
+    """Whether there are kernels for it: float32, channels_last, a square kernel of two or three strides, or 5x5 with
+    stride 2."""
     kernel, stride = layer.kernel, layer.stride
     return (
         layer.dtype is torch.float32
         and layer.channels_last
         and kernel[0] == kernel[1]
         and stride[0] == stride[1]
-        and kernel[0] in (2 * stride[0], 3 * stride[0])
+        and (kernel[0] in (2 * stride[0], 3 * stride[0]) or _is_grown(layer))
         and max(layer.padding) < kernel[0]
         and backend.wanted() in ("auto", "native")
         and _compiled()
@@ -37,11 +40,40 @@ def pays(layer: Layer) -> tuple[bool, bool, bool]:
     """Whether each product gained a tenth or more over the other ways, with 64 channels and more, on a processor with
     AVX-512: the transformed weight must meet enough tiles. A strided `spread` transforms the small map for each place.
     """
+    grown = _is_grown(layer)
     tiles = layer.images * ((layer.h + 1) // 2) * ((layer.w + 1) // 2)
     if min(layer.small, layer.large) < 64 or not possible(layer):
         return False, False, False
-    meets = tiles >= 256 and 4 * layer.small * layer.large * (layer.kernel_h + layer.stride_h) ** 2 <= LARGEST_BUFFER
-    return meets, meets and layer.small >= 64 * layer.stride_h, tiles >= 64
+    side = layer.kernel_h + grown + layer.stride_h
+    meets = tiles >= 256 and 4 * layer.small * layer.large * side**2 <= LARGEST_BUFFER
+    return meets, meets and layer.small >= 64 * layer.stride_h * (1 + grown), tiles >= 64
+
+
+def _is_grown(layer: Layer) -> bool:
+    """Whether the kernel is 5x5 with stride 2, which is computed as 6x6."""
+    return layer.kernel == (5, 5) and layer.stride == (2, 2)
+
+
+def _zeros_before(layer: Layer) -> tuple[int, int]:
+    """Rows and columns of zeros before a kernel that is grown by one, else after it: where the small map keeps its
+    size, which the kernels compute from that of the large one."""
+    if not _is_grown(layer):
+        return 0, 0
+    sizes = zip((layer.height, layer.width), layer.padding)
+    before_h, before_w = ((size + 2 * padding - 5) % 2 == 0 for size, padding in sizes)
+    return int(before_h), int(before_w)
+
+
+def _weight(weight: Tensor, layer: Layer) -> Tensor:
+    if not _is_grown(layer):
+        return weight
+    top, left = _zeros_before(layer)
+    return F.pad(weight, (left, 1 - left, top, 1 - top))
+
+
+def _padding(layer: Layer) -> tuple[int, int]:
+    top, left = _zeros_before(layer)
+    return layer.padding_h + top, layer.padding_w + left
 
 
 @functools.cache
@@ -52,21 +84,25 @@ def _compiled() -> bool:
 def correlate(large: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
     """(N, large, H, W), (small, large, k, k) -> (N, small, h, w)"""
     bias = None if bias is None else bias.contiguous()
-    settings = layer.stride_h, layer.padding_h, layer.padding_w
-    return torch.ops.fastgan.winograd_correlate(_last(large), weight, bias, *settings)
+    settings = layer.stride_h, *_padding(layer)
+    return torch.ops.fastgan.winograd_correlate(_last(large), _weight(weight, layer), bias, *settings)
 
 
 def spread(small: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
     """(N, small, h, w), (small, large, k, k) -> (N, large, H, W)"""
     bias = None if bias is None else bias.contiguous()
-    settings = layer.stride_h, layer.padding_h, layer.padding_w, layer.height, layer.width
-    return torch.ops.fastgan.winograd_spread(_last(small), weight, bias, *settings)
+    settings = layer.stride_h, *_padding(layer), layer.height, layer.width
+    return torch.ops.fastgan.winograd_spread(_last(small), _weight(weight, layer), bias, *settings)
 
 
 def weight_gradient(small: Tensor, large: Tensor, layer: Layer) -> Tensor:
     """(N, small, h, w), (N, large, H, W) -> (small, large, k, k)"""
-    settings = layer.stride_h, layer.kernel_h, layer.padding_h, layer.padding_w
-    return torch.ops.fastgan.winograd_weight_gradient(_last(small), _last(large), *settings)
+    settings = layer.stride_h, layer.kernel_h + _is_grown(layer), *_padding(layer)
+    gradient = torch.ops.fastgan.winograd_weight_gradient(_last(small), _last(large), *settings)
+    if not _is_grown(layer):
+        return gradient
+    top, left = _zeros_before(layer)
+    return _last(gradient[:, :, top : top + 5, left : left + 5])
 
 
 def _last(x: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ OTHERS = [
     (4, 128, 128, (16, 16), 3, 1, 1),
     (1, 256, 256, (34, 34), 3, 1, 0),
     (8, 64, 64, (24, 24), 3, 1, 1),
+    (8, 64, 128, (16, 16), 5, 2, 2),
     (3, 70, 65, (9, 12), 6, 2, 2),
     (4, 65, 130, (7, 6), 2, 1, 1),
 ]
@@ -44,6 +45,10 @@ ODD = [
     (2, 5, 3, (11, 12), 9, 3, 4),
     (5, 6, 1, (1, 1), 2, 1, 1),
     (1, 130, 2, (6, 40), 6, 3, 1),
+    (2, 3, 4, (9, 6), 5, 2, 2),
+    (2, 17, 33, (6, 9), 5, 2, 0),
+    (1, 4, 5, (8, 8), 5, 2, 4),
+    (3, 2, 3, (5, 5), 5, 2, 0),
 ]
 
 
@@ -163,12 +168,12 @@ def derivatives(function, tensors, settings, order=1):
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-@pytest.mark.parametrize("settings", [(2, 1), (1, 1)], ids=str)
+@pytest.mark.parametrize("settings", [(2, 1), (1, 1), (2, 2)], ids=str)
 class TestConvolution:
     """conv2d and conv_transpose2d in this way."""
 
     def make(self, transposed, settings, last=(True, True), channels=(20, 33)):
-        kernel = 4 if settings[0] == 2 else 3
+        kernel = {(2, 1): 4, (1, 1): 3, (2, 2): 5}[settings]
         torch.manual_seed(0)
         shape = (*(channels if transposed else channels[::-1]), kernel, kernel)
         formats = [torch.channels_last if flag else torch.contiguous_format for flag in last]
@@ -248,7 +253,7 @@ def test_what_is_possible(monkeypatch):
     layer = layer_of(DCGAN[0])
     assert winograd.possible(layer)
     for change in ({"dtype": torch.bfloat16}, {"channels_last": False}, {"kernel_w": 3}, {"stride_h": 1},
-                   {"padding_h": 4}, {"kernel_h": 5, "kernel_w": 5}):  # fmt: skip
+                   {"padding_h": 4}, {"kernel_h": 7, "kernel_w": 7}):  # fmt: skip
         assert not winograd.possible(layer._replace(**change))
     monkeypatch.setenv("FASTGAN_BACKEND", "torch")
     assert not winograd.possible(layer)
@@ -276,6 +281,16 @@ def test_chosen_where_it_was_measured(monkeypatch):
         monkeypatch.setattr(convolution, "_is_measured", lambda dtype, measured=measured: measured)
         assert convolution._default(layer) == (way,) * 3
         assert "winograd" not in convolution._default(layer._replace(images=1))
+    convolution._default.cache_clear()
+
+
+def test_the_strided_5x5_kernel(monkeypatch):
+    """Its gains are smaller: the input's gradient pays with more channels."""
+    convolution._default.cache_clear()
+    monkeypatch.setattr(convolution, "_is_measured", lambda dtype: True)
+    for channels, spread in ((128, "torch"), (256, "winograd")):
+        layer = layer_of((16, 64, channels, (16, 16), 5, 2, 2))
+        assert convolution._default(layer) == ("winograd", spread, "winograd")
     convolution._default.cache_clear()
 
 
