@@ -42,6 +42,7 @@ def test_compiles_without_spills(arch: int, tmp_path: Path) -> None:
         kernels = re.findall(r"Compiling entry function '(\S+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores",
                              log, re.DOTALL)  # fmt: skip
         assert kernels, log[-1000:]
-        hot = [k for k in kernels if "Li1E" not in k[0]]  # not those for what is not aligned
+        # Nobody trains in float64, where a division is a function call; nor are those hot for what is not aligned.
+        hot = [k for k in kernels if "Li1E" not in k[0] and "kernelId" not in k[0]]
         if source.stem not in LOCAL_MEMORY_IS_FOR_MESSAGES:
             assert not [k for k in hot if k[1:] != ("0", "0")], "kernels with local memory"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import random
-import sys
 
 import numpy as np
 import pytest
@@ -13,8 +12,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from fastgan import tuning
-from fastgan.fusion import convolution as fused_convolution
-from fastgan.fusion import explain, fuse, patterns, rewrite
+from fastgan.fusion import explain, fuse
 from fastgan.ops import convolution, linear, products
 from fastgan.tuning import choices, measure, store, tune
 
@@ -230,16 +228,6 @@ def test_says_what_is_wrong(arguments, error, message):
 
 class TestFuse:
     """A network whose layers were tuned, fused."""
-
-    @pytest.fixture(autouse=True)
-    def _patterns(self, monkeypatch):
-        ours = (fused_convolution.convolution, fused_convolution.dense)
-        monkeypatch.setattr(patterns, "PATTERNS", (*ours, *(p for p in patterns.PATTERNS if p not in ours)))
-        monkeypatch.setattr(patterns, "ANCHORS", (*patterns.ANCHORS, nn.Linear))
-        own = sys.modules[explain.__module__]._OWN
-        monkeypatch.setitem(own, "convolution", fused_convolution.path)
-        monkeypatch.setitem(own, "dense", fused_convolution.path)
-        monkeypatch.setattr(rewrite, "_classes", {})
 
     def network(self):
         return nn.Sequential(nn.Conv2d(4, 8, 4, 2, 1), nn.Flatten(), nn.Linear(128, 5))
