@@ -70,4 +70,16 @@ STABLE_TORCH_LIBRARY(fastgan, m) {
   m.def(
       "winograd_weight_gradient(Tensor small, Tensor large, int stride, int kernel, int padding_h, int padding_w) "
       "-> Tensor weight");
+
+  // The same of float32 or bfloat16 maps of which one has at most four channels, of any kernel up to 16x16. The result
+  // has the dtype of the maps.
+  m.def(
+      "narrow_correlate(Tensor large, Tensor weight, Tensor? bias, int stride_h, int stride_w, int padding_h, "
+      "int padding_w) -> Tensor small");
+  m.def(
+      "narrow_spread(Tensor small, Tensor weight, Tensor? bias, int stride_h, int stride_w, int padding_h, "
+      "int padding_w, int height, int width) -> Tensor large");
+  m.def(
+      "narrow_weight_gradient(Tensor small, Tensor large, int kernel_h, int kernel_w, int stride_h, int stride_w, "
+      "int padding_h, int padding_w) -> Tensor weight");
 }

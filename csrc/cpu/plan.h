@@ -25,6 +25,17 @@ constexpr int64_t kMostChunks = 64;
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
+// Calls body(task) for all of them, shared among the threads.
+template <class Body>
+void each(Parallel parallel, int64_t tasks, const Body& body) {
+  parallel(
+      tasks, kTaskElements * kTaskElements,
+      [](int64_t begin, int64_t end, void* opaque) {
+        for (int64_t i = begin; i < end; ++i) (*static_cast<const Body*>(opaque))(i);
+      },
+      const_cast<Body*>(&body));
+}
+
 // How a tensor is cut. Channels last: a task is a stretch of rows (all channels of one position), or with `split` a
 // block of their channels where the rows are few and long. Contiguous: a task is a stretch of samples and a block of
 // channels.

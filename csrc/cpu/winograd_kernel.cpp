@@ -73,17 +73,7 @@ FASTGAN_INLINE void transform(const float (&m)[A][B], const V (&in)[N][N], V (&o
     for (int j = 0; j < M; ++j) out[i][j] = sum(j, [&](int k) { return half[i][k]; });
 }
 
-// Calls body(task) for all of them, shared among the threads.
-template <class Body>
-void each(Parallel parallel, int64_t tasks, const Body& body) {
-  parallel(
-      tasks, kTaskElements * kTaskElements,
-      [](int64_t begin, int64_t end, void* opaque) {
-        for (int64_t i = begin; i < end; ++i) (*static_cast<const Body*>(opaque))(i);
-      },
-      const_cast<Body*>(&body));
-}
-// The same in as many stretches as there are threads: body(thread, first, last).
+// As `each`, in as many stretches as there are threads: body(thread, first, last).
 template <class Body>
 void each_stretch(Parallel parallel, int64_t threads, int64_t tasks, const Body& body) {
   each(parallel, threads, [&](int64_t i) { body(i, tasks * i / threads, tasks * (i + 1) / threads); });

@@ -1,4 +1,5 @@
-"""The convolutions of large layers: forward, input gradient and weight gradient by the chosen libraries."""
+"""The convolutions of large layers, and those between an image and a wide map: forward, input gradient and weight
+gradient, each as it is chosen."""
 
 from __future__ import annotations
 
@@ -67,5 +68,9 @@ def cases() -> Iterator[ConvolutionCase]:
         yield ConvolutionCase(product, torch.float32, large=128, small=256, size=16)
         yield ConvolutionCase(product, torch.float32, large=128, small=128, size=16, kernel=3, stride=1)
         yield ConvolutionCase(product, torch.float32, large=128, small=256, size=16, kernel=5, padding=2)
+    for dtype in (torch.float32, torch.bfloat16):
+        for product in ("correlate", "weight_gradient"):  # SRGAN's last layer
+            yield ConvolutionCase(product, dtype, batch=8, large=64, small=3, size=96, kernel=9, stride=1, padding=4)
+        yield ConvolutionCase("spread", dtype, large=3, small=64, size=64)  # DCGAN's last layer
     yield ConvolutionCase("weight_gradient", torch.bfloat16, large=128, small=256, size=16)
     yield ConvolutionCase("weight_gradient", torch.bfloat16, large=512, small=512, size=4, kernel=3, stride=1)

@@ -12,8 +12,9 @@ from fastgan.fusion import calls
 from fastgan.fusion.sites import Held, Site, called, input_of, name_of
 from fastgan.ops import convolution as _op
 from fastgan.ops import linear as _linear
+from fastgan.ops import narrow
 
-LEAST_KERNEL, LEAST_CHANNELS = 3, 64  # below, only what `tune` found is fused
+LEAST_KERNEL, LEAST_CHANNELS = 3, 64  # below, only what `tune` found is fused, and what makes or reads an image
 _CONDITIONS = (
     "float32, bfloat16",
     "where it was measured faster, by fastgan.tune or on the machine of the built-in rule",
@@ -22,15 +23,18 @@ _CONDITIONS = (
 
 
 def convolution(node: fx.Node, module: nn.Module) -> Site | None:
-    """A convolution large enough for matrix products or Winograd's method, or that `tune` found faster with them."""
+    """A convolution large enough for matrix products or Winograd's method, one between an image and a wide map, or one
+    that `tune` found faster."""
     conv: Any = called(node, module)
     kind = None if conv is None else _kind(conv)
     if kind is None or input_of(node) is None or len(node.args) + len(node.kwargs) != 1:
         return None
     channels = conv.in_channels, conv.out_channels
     shape = channels if kind is nn.ConvTranspose2d else channels[::-1]
-    wide = min(conv.kernel_size) >= LEAST_KERNEL and min(channels) >= LEAST_CHANNELS
-    if conv.groups != 1 or not (wide or _tuned("convolution.", lambda key: key[1:3] == shape)):
+    large = min(channels) >= LEAST_CHANNELS or (min(channels) <= narrow.MOST and max(channels) >= narrow.LEAST_WIDE)
+    if conv.groups != 1 or not (
+        (large and min(conv.kernel_size) >= LEAST_KERNEL) or _tuned("convolution.", lambda key: key[1:3] == shape)
+    ):
         return None
     return Site(
         str(node.target), name_of(node, module), "convolution", convolve, (Held(str(node.target)), input_of(node)),

@@ -1,5 +1,6 @@
 """Convolutions in two dimensions as in torch.nn.functional, with forward, input gradient and weight gradient each by
-PyTorch's convolution, by matrix products or by Winograd's method, whichever is fastest for the shape."""
+PyTorch's convolution, by matrix products, by Winograd's method or by sums over a wide map's channels, whichever is
+fastest for the shape."""
 
 from __future__ import annotations
 
@@ -13,13 +14,13 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from fastgan import backend, tuning
-from fastgan.ops import products, winograd
+from fastgan.ops import narrow, products, winograd
 from fastgan.ops.products import Layer
 
-# The ways to compute a product: PyTorch's, two of matrices, and with fewer multiplications.
-TORCH, MM, ONEDNN, WINOGRAD = tuning.TORCH, "mm", "onednn", "winograd"
+# The ways to compute a product: PyTorch's, two of matrices, with fewer multiplications, and of an image and a wide map.
+TORCH, MM, ONEDNN, WINOGRAD, NARROW = tuning.TORCH, "mm", "onednn", "winograd", "narrow"
 DTYPES = (torch.float32, torch.bfloat16)
-LEAST_WEIGHT = 2**15  # elements; below, no product gained
+LEAST_WEIGHT = 2**15  # elements; below, no product gained but those of an image
 Pair = tuple[int, int]
 
 
@@ -39,7 +40,7 @@ def conv2d(
         weight: (out_channels, in_channels / groups, kh, kw).
         bias: (out_channels,) or None.
     """
-    if weight.numel() >= LEAST_WEIGHT and groups == 1 and takes(x, weight, bias):
+    if groups == 1 and _is_large(weight) and takes(x, weight, bias):
         layer = _layer(x, weight, bias, _pair(stride), _pair(padding), (0, 0), dilation, transposed=False)
         if layer is not None and (paths := _paths(layer, x, weight, transposed=False)):
             return _convolve(x, weight, bias, _Call(layer, (0, 0), False, paths))
@@ -63,12 +64,16 @@ def conv_transpose2d(
         weight: (in_channels, out_channels / groups, kh, kw).
         bias: (out_channels,) or None.
     """
-    if weight.numel() >= LEAST_WEIGHT and groups == 1 and takes(x, weight, bias):
+    if groups == 1 and _is_large(weight) and takes(x, weight, bias):
         more = _pair(output_padding)
         layer = _layer(x, weight, bias, _pair(stride), _pair(padding), more, dilation, transposed=True)
         if layer is not None and (paths := _paths(layer, x, weight, transposed=True)):
             return _convolve(x, weight, bias, _Call(layer, more, True, paths))
     return F.conv_transpose2d(x, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def _is_large(weight: Tensor) -> bool:
+    return weight.numel() >= LEAST_WEIGHT or (weight.dim() == 4 and min(weight.shape[:2]) <= narrow.MOST)
 
 
 def takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
@@ -118,8 +123,8 @@ def _layer(
     else:
         h = (height + 2 * padding[0] - kernel_h) // stride[0] + 1
         w = (width + 2 * padding[1] - kernel_w) // stride[1] + 1
-    # Of maps of one pixel or channel the layout is ambiguous; they are no convolution to speak of either.
-    if min(h, w, height, width) < 1 or h * w < 2 or height * width < 2 or small < 2 or large < 2:
+    # Of maps of one pixel the layout is ambiguous, and where both have one channel: no convolutions to speak of either.
+    if min(h, w, height, width) < 1 or h * w < 2 or height * width < 2 or max(small, large) < 2:
         return None
     last = x.is_contiguous(memory_format=torch.channels_last)
     if not last and not x.is_contiguous():
@@ -162,6 +167,8 @@ def _default(layer: Layer) -> tuple[str, str, str]:
     ways = _default_products(layer)
     if layer.dtype is torch.float32 and _is_measured(layer.dtype):
         ways = tuple(WINOGRAD if gains else way for gains, way in zip(winograd.pays(layer), ways))  # type: ignore[assignment]
+    if _is_measured(layer.dtype) and (layer.dtype is torch.float32 or not backend.cpu_multiplies_tiles()):
+        ways = tuple(NARROW if gains else way for gains, way in zip(narrow.pays(layer), ways))  # type: ignore[assignment]
     return ways
 
 
@@ -227,6 +234,9 @@ def _function(op: int, paths: tuple[str, str, str], layer: Layer) -> Callable[..
     way = paths[op]
     if way == WINOGRAD and winograd.possible(layer):
         method = getattr(winograd, _OPS[op])
+        return lambda *operands: method(*operands, layer)
+    if way == NARROW and narrow.possible(layer)[op]:
+        method = getattr(narrow, _OPS[op])
         return lambda *operands: method(*operands, layer)
     if way not in (MM, ONEDNN):
         return None
@@ -294,6 +304,7 @@ def _candidates(op: str, layer: Layer) -> dict[str, Callable[[], Tensor]]:
         MM: products.possible(layer)[_OPS.index(op)],
         ONEDNN: products.possible(layer)[_OPS.index(op)] and products.onednn_works(layer.dtype),
         WINOGRAD: winograd.possible(layer),
+        NARROW: narrow.possible(layer)[_OPS.index(op)],
     }
     for way in [way for way in can if can[way]]:
         function = _function(_OPS.index(op), (way, way, way), layer)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -132,6 +135,16 @@ def test_any_size_and_channels(case, weight_last, poisoned):
     for o, e in zip(ours(layer, *tensors), exact):
         assert o.is_contiguous(memory_format=torch.channels_last)
         assert_close(o.double(), e, rtol=0, atol=2e-6 * e.abs().max().item())
+
+
+@pytest.mark.cpu_kernels
+@pytest.mark.parametrize("capability", ["baseline", "avx2"])
+def test_every_instruction_set(capability):
+    """The same on the kernels that this processor would not choose."""
+    environment = {**os.environ, "FASTGAN_CPU_CAPABILITY": capability}
+    command = [sys.executable, "-m", "pytest", __file__, "-q", "-k", "test_any_size_and_channels", "-x"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def test_whole_numbers_are_exact():
