@@ -4,7 +4,8 @@ What is needed: a C++17 compiler, CMake and Ninja (both from pyproject.toml) and
 headers are read but which is never imported or run. Without them the install succeeds, says so in one line, and every
 op runs on plain PyTorch.
 
-FASTGAN_BUILD_CUDA=0|1|auto   the CUDA library: never, or fail without nvcc, or where nvcc is (default)
+FASTGAN_BUILD_CUDA=0|1|auto   the CUDA library: never, or fail where it cannot be built, or (default) where nvcc is and
+                              torch has CUDA
 FASTGAN_CUDA_ARCHS=80;90      architectures of the CUDA library; default: those of ARCHITECTURES that nvcc knows
 FASTGAN_TORCH_DIR=...         the folder of the torch package, where it is not found by itself
 FASTGAN_BUILD_CPU=0|1|auto    the compiled part altogether: never, or fail where it cannot be built, or where it can
@@ -75,7 +76,7 @@ def find_nvcc() -> str | None:
     return shutil.which("nvcc", path=str(Path(home) / "bin")) if home else shutil.which("nvcc")
 
 
-def cuda_architectures() -> tuple[str, str]:
+def cuda_architectures(torch: Path) -> tuple[str, str]:
     """The architectures to build for, separated by semicolons, or "" and the reason."""
     wanted = choice("FASTGAN_BUILD_CUDA")
     if wanted == "0":
@@ -85,6 +86,8 @@ def cuda_architectures() -> tuple[str, str]:
         if wanted == "1":
             raise SystemExit("fastgan: FASTGAN_BUILD_CUDA=1, but no nvcc: install the CUDA toolkit or set CUDA_HOME")
         return "", "no nvcc on PATH or in CUDA_HOME"
+    if wanted != "1" and not re.search(r"^cuda\b.*= '", (torch / "version.py").read_text(), re.MULTILINE):
+        return "", "torch was built without CUDA (FASTGAN_BUILD_CUDA=1 compiles the kernels nevertheless)"
     if given := os.environ.get("FASTGAN_CUDA_ARCHS"):
         return given, ""
     known = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout
@@ -114,7 +117,16 @@ class CMakeBuild(build_ext):
             raise RuntimeError("no cmake")
         if not (os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")):
             raise RuntimeError("no C++ compiler (c++, g++ or clang++ on PATH, or CXX)")
-        archs, reason = cuda_architectures()
+        archs, reason = cuda_architectures(torch)
+        try:
+            self.cmake(torch, version, archs, reason)
+        except RuntimeError as error:
+            if not archs or choice("FASTGAN_BUILD_CUDA") == "1":
+                raise
+            say(f"installing without CUDA kernels: {error}")
+            self.cmake(torch, version, "", "they could not be compiled when fastgan was installed")
+
+    def cmake(self, torch: Path, version: str, archs: str, reason: str) -> None:
         target = Path(self.get_ext_fullpath("fastgan._C")).resolve().parent
         folder = Path(self.build_temp).resolve()
         folder.mkdir(parents=True, exist_ok=True)

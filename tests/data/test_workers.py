@@ -61,7 +61,7 @@ def gone(pids, within):
 @pytest.mark.parametrize(("name", "expected"), [("INT", "interrupted\n"), ("TERM", "went on\n"), ("KILL", "")])
 def test_a_signal_to_all_is_the_main_processes_to_answer(pictures, name, expected):
     process = subprocess.Popen(
-        [sys.executable, "-c", READS, pictures, name],
+        [sys.executable, "-W", "ignore", "-c", READS, pictures, name],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -140,6 +140,56 @@ def test_a_compiler_that_fails(source: Path, tmp_path: Path) -> None:
     assert run(python).split() == ["torch", "None"]
 
 
+CMAKE = """#!/bin/sh
+echo "$@" >> {log}
+case "$*" in *-DFASTGAN_CUDA_ARCHS=8*) echo "nvcc fatal: error in everything"; exit 1;; esac
+"""
+
+
+@pytest.mark.parametrize(("cuda", "asked", "runs"), [("'13.0'", "auto", 4), ("None", "auto", 3), ("None", "1", 1)])
+def test_cuda_kernels_that_do_not_compile(cuda: str, asked: str, runs: int, source: Path, tmp_path: Path) -> None:
+    """They are left out, and a line says so, unless they were asked for; a torch without CUDA has none by default."""
+    python = environment(tmp_path / "environment")
+    torch, programs, log = tmp_path / "torch", tmp_path / "programs", tmp_path / "log"
+    (torch / "include/torch/csrc/stable").mkdir(parents=True)
+    (torch / "include/torch/csrc/stable/library.h").touch()
+    (torch / "version.py").write_text(f"__version__ = '2.13.0'\ncuda: Optional[str] = {cuda}\n")
+    programs.mkdir()
+    for name, text in (("cmake", CMAKE.format(log=log)), ("nvcc", "#!/bin/sh\necho compute_80 compute_90\n")):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    done = install(python, "--no-build-isolation", str(source), PATH=path, CUDA_HOME="", CUDA_PATH="",
+                   FASTGAN_TORCH_DIR=str(torch), FASTGAN_BUILD_CUDA=asked)  # fmt: skip
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "fastgan: " in line]
+    calls = log.read_text().splitlines()
+    assert len(calls) == runs, calls  # configure, and where that fails all of it again
+    if asked == "1":
+        assert done.returncode != 0
+        assert "could not be built: `cmake -S` failed: nvcc fatal: error in everything" in "".join(said)
+        return
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ("-DFASTGAN_CUDA_ARCHS=80;90" in calls[0]) == (cuda != "None")
+    assert "-DFASTGAN_CUDA_ARCHS= " in calls[runs - 3]
+    assert any("installing without CUDA kernels: `cmake -S` failed" in line for line in said) == (cuda != "None")
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
+def test_several_architectures(tmp_path: Path) -> None:
+    """What pip passes to CMake where nvcc and a torch with CUDA are; all but the kernels is compiled."""
+    import pybind11
+
+    cmake = shutil.which("cmake", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    configure = [cmake, "-S", ROOT, "-B", tmp_path, f"-DPython_EXECUTABLE={sys.executable}",
+                 f"-DFASTGAN_TORCH_DIR={SITE / 'torch'}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+                 "-DFASTGAN_CUDA_ARCHS=80;90"]  # fmt: skip
+    for command in (configure, [cmake, "--build", tmp_path, "--target", "_C"]):
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert done.returncode == 0, done.stdout[-3000:]
+    code = "import _C; print(_C.build_config()['cuda_archs'])"
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, text=True) == "80, 90\n"
+
+
 def test_no_torch_at_build_time(source: Path, tmp_path: Path) -> None:
     python = environment(tmp_path / "environment", torch=False)
     done = install(python, str(source))
