@@ -33,8 +33,9 @@ demo: install ## train a DCGAN on digits into runs/demo and measure it beside ea
 	$(BIN)/fastgan bench step --no-compile --rounds 3
 	@echo "look at $(DEMO)/grid.png and $(DEMO)/samples/"
 
+# A process a core and one thread in each: tests of threads set their number themselves.
 test: install ## run every test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 SANITIZED := build/sanitized
 sanitize: install ## run the op tests on a build with AddressSanitizer and UndefinedBehaviorSanitizer
@@ -71,12 +72,12 @@ format: install ## rewrite the sources as lint wants them
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $$(git ls-files 'csrc/*')
 
-bench: install ## measure ops, steps, networks and systems against PyTorch; rows into benchmarks/results/, tables into the README
+bench: install ## measure ops, steps, networks and systems against PyTorch; rows into benchmarks/results/, tables into README and docs
 	$(BIN)/fastgan bench ops --json benchmarks/results/ops.json
 	$(BIN)/fastgan bench step --memory --json benchmarks/results/step.json
 	$(BIN)/fastgan bench networks --memory --json benchmarks/results/networks.json
 	$(BIN)/fastgan bench systems --json benchmarks/results/systems.json
-	$(BIN)/python tools/readme_figures.py
+	$(BIN)/python tools/figures.py
 
 RESULTS ?= results/gpu
 gpu: ## build, test and measure on a machine with a CUDA GPU, by PYTHON as it is, into RESULTS (nine minutes)

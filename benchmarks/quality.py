@@ -43,7 +43,7 @@ SYSTEMS = {
                 "--set", "discriminator_steps=2"],
     "sngan": ["--resolution", "32", "--width", "32", "--batch-size", "16", "--steps", "1000",
               "--set", "discriminator_width=32", "--set", "discriminator_steps=2", "--set", "decay_steps=1000"],
-    "sgan": [*SMALL, "--steps", "600", "--batch-size", "50"],
+    "sgan": [*SMALL, "--width", "16", "--lr", "1e-3", "--batch-size", "50", "--steps", "2000"],
     "acgan": [*SMALL, "--steps", "600"],
     "began": [*SMALL, "--width", "16", "--batch-size", "16", "--lr", "1e-3", "--set", "discriminator_width=8",
               "--set", "discriminator_learning_rate=5e-4", "--set", "latent=16", "--set", "gamma=1",

@@ -203,7 +203,7 @@ class TestFollows:
             {"function": torch.sigmoid},
             {"offset": nn.Parameter(torch.tensor(3.0))},
         ],
-        ids=str,
+        ids=lambda change: next(iter(change)),
     )
     def test_attributes_are_conditions(self, change, pair):
         fused, plain = pair(Attributes().double())

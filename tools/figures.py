@@ -1,14 +1,21 @@
-"""Writes the README's table of figures from benchmarks/results/*.json: python tools/readme_figures.py"""
+"""Writes the tables of figures, of speed into the README and of quality into docs/systems.md, from benchmarks/results:
+python tools/figures.py"""
 
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-BEGIN = "<!-- figures: benchmarks/results/*.json, by tools/readme_figures.py -->"
+BEGIN = "<!-- figures: benchmarks/results/*.json, by tools/figures.py -->"
 END = "<!-- end of figures -->"
+
+
+def pages() -> dict[Path, str]:
+    """Every page with figures, and what stands between the marks."""
+    return {ROOT / "README.md": table(), ROOT / "docs/systems.md": quality()}
 
 
 def table() -> str:
@@ -141,14 +148,45 @@ def _machine(machine: dict[str, Any]) -> str:
     )
 
 
+def quality() -> str:
+    """Modes that systems and losses cover, and the parity of DCGAN, by benchmarks/quality.py."""
+    result = json.loads((ROOT / "benchmarks/results/quality.json").read_text())
+    seeds = len(next(iter(result["modes"].values())))
+    lines = [f"Of 1,797 samples from each of {seeds} runs with other seeds:", ""]
+    lines += ["| system | digits covered | Frechet distance |", "|---|---|---|"]
+    for name, runs in result["modes"].items():
+        covered = ", ".join(f"{run['classes_covered']:.0f}" for run in runs)
+        lines.append(_cells([f"`{name}`", covered, _spread([run["frechet"] for run in runs])]))
+    lines += ["", "Modes of `ring` (8) and `grid` (25), and the share of samples within three deviations of one:", ""]
+    lines += ["| loss | ring | within | grid | within |", "|---|---|---|---|---|"]
+    for loss in dict.fromkeys(case.partition(" ")[2] for case in result["points"]):
+        cells = [loss.replace("_", " ")]
+        for data in ("ring", "grid"):
+            runs = result["points"][f"{data} {loss}"]
+            cells.append(", ".join(f"{run['modes_covered']:.0f}" for run in runs))
+            cells.append(f"{100 * statistics.mean(run['high_quality'] for run in runs):.0f} %")
+        lines.append(_cells(cells))
+    of = len(next(iter(next(iter(result["parity"].values())).values())))
+    lines += ["", f"Frechet distance of DCGAN, {result['steps']} steps, {of} runs each with the same seeds:", ""]
+    names = list(next(iter(result["parity"].values())))
+    lines += [_cells(["data", *names]), "|---" * (1 + len(names)) + "|"]
+    for data, variants in result["parity"].items():
+        lines.append(_cells([data, *map(_spread, variants.values())]))
+    return "\n".join([*lines, "", f"Quality: {_machine(result['machine'])}"])
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+
+
 WRITERS = {"step": _step, "systems": _systems, "networks": _networks, "ops": _ops}
 TITLES = {"step": "Steps", "systems": "Systems", "networks": "Networks", "ops": "Ops"}
 
 
 def main() -> None:
-    readme = ROOT / "README.md"
-    before, rest = readme.read_text().split(BEGIN)
-    readme.write_text(f"{before}{BEGIN}\n\n{table()}\n\n{END}{rest.split(END)[1]}")
+    for page, figures in pages().items():
+        before, rest = page.read_text().split(BEGIN)
+        page.write_text(f"{before}{BEGIN}\n\n{figures}\n\n{END}{rest.split(END)[1]}")
 
 
 if __name__ == "__main__":
