@@ -76,7 +76,8 @@ def _networks(result: dict[str, Any]) -> str:
     others = sorted({name for rows in cases.values() for name in rows} - {"eager", FUSED})
     memory = any("step MB" in row["facts"] for row in result["rows"])
     head = ["network", "eager, ms", "fused, ms", "fused", *others, *(["memory eager -> fused, MB"] if memory else [])]
-    lines = ["Published networks, `fastgan.fuse` against eager PyTorch of the same dtype and layout:", ""]
+    lines = ["Published networks, `fastgan.fuse` against eager PyTorch of the same dtype and layout, both in a"]
+    lines += ["process that keeps its memory:", ""]
     lines += [_cells(head), "|---" * len(head) + "|"]
     for case, rows in cases.items():
         eager, fused = rows["eager"], rows[FUSED]

@@ -18,6 +18,7 @@ import fastgan
 from fastgan.bench import apart
 from fastgan.bench import architectures as nets
 from fastgan.bench.timing import Row, WrongResult
+from fastgan.training import process
 
 log = logging.getLogger("fastgan")
 
@@ -274,6 +275,7 @@ def measure(
     memory: bool = False,
 ) -> list[Row]:
     """The check, then every variant in turn; a case a network and dtype, ratios to its eager mode."""
+    process.prepare()  # for eager mode, too: what else a step of pix2pix takes, 105 to 180 ms, is a matter of luck
     result: list[Row] = []
     for case in cases(only):
         gflop = _gflop(case)

@@ -187,10 +187,10 @@ def _default_products(layer: Layer) -> tuple[str, str, str]:
             MM if wide else TORCH,
         )
     else:
-        # Without AMX, the weight gradient of 3x3 kernels on 8x8 maps gains 1.1x in 1024 rows and loses 0.84x in 4096. Of
-        # contiguous maps oneDNN correlates well and spreads badly (products are 0.7 to 0.9 and 1.4 to 2 times as fast);
-        # of channels_last ones it spreads well with strides, but for 512 channels on both sides, and where there are
-        # 256 rows products are 1.2 to 1.7 times as fast on larger maps, too.
+        # Without AMX, the weight gradient of 3x3 kernels on 8x8 maps gains 1.1x in 1024 rows and loses 0.84x in 4096;
+        # of contiguous maps oneDNN correlates well and spreads badly (products are 0.7 to 0.9 and 1.4 to 2 times as
+        # fast); of channels_last ones it spreads well with strides, but for 512 channels on both sides, and where there
+        # are 256 rows products are 1.2 to 1.7 times as fast on larger maps, too.
         tiles, last, strided = backend.cpu_multiplies_tiles(), layer.channels_last, layer.stride != (1, 1)
         few = layer.kernel_h * layer.kernel_w > 9 or rows <= 1024 or tiles
         small = (pixels <= 16 and channels >= 2**14) or (pixels <= 64 and channels >= 2**15 and few)

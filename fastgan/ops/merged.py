@@ -47,7 +47,7 @@ def pool(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
     if height == width == 1:  # it moves above the pooling
         return F.conv2d(F.avg_pool2d(x, 2), weight, bias, 1, 0, 1, groups)
     # Products in place of the convolution, on small maps, leave the bias to others too.
-    apart = _wants_gradient_apart(bias) and x[:, 0].numel() < 4 * LEAST[torch.bfloat16].training
+    apart = _wants_gradient_apart(bias) and x[:, 0].numel() < 2**15
     given = bias.detach() if bias is not None and apart else bias
     merged = merge(weight, _is_channels_last(weight))
     y = convolution.conv2d(x, merged, given, 2, (height // 2, width // 2), 1, groups)
@@ -146,7 +146,8 @@ class Least(NamedTuple):
 # Measured with 8 to 512 channels. The merge costs as much as a convolution of some pixels with the same weight.
 LEAST = {
     torch.float32: Least(1024, 2048, 2**19),
-    torch.bfloat16: Least(8192, 16384, 2**20),
+    # Without AMX, multiplications take longer than what comes with the merge.
+    torch.bfloat16: Least(8192, 16384, 2**20) if _backend.cpu_multiplies_tiles() else Least(1024, 1024, 2**22),
     torch.float16: Least(1024, 2048, 2**19),
     torch.float64: Least(1024, 2048, 2**19),
 }

@@ -319,8 +319,15 @@ def test_default_rule_only_where_measured(monkeypatch):
     monkeypatch.setattr(convolution, "_default", convolution._default.__wrapped__)
     monkeypatch.setattr(convolution, "_is_measured", lambda dtype: True)
     monkeypatch.setattr(convolution.winograd, "possible", lambda layer: False)
-    assert convolution._default(layer) == ("onednn", "onednn", "onednn")
     assert convolution._default(layer._replace(dtype=torch.float32)) == ("onednn", "onednn", "mm")
+    wide, contiguous = layer._replace(large=512), layer._replace(images=1, channels_last=False)
+    for amx, products_of in ((True, ("111", "111", "101")), (False, ("101", "111", "011"))):
+        monkeypatch.setattr(convolution.backend, "cpu_multiplies_tiles", lambda amx=amx: amx)
+        for shape, expected in zip((layer, wide, contiguous), products_of):
+            assert convolution._default(shape) == tuple("onednn" if c == "1" else "torch" for c in expected), (
+                amx,
+                shape,
+            )
     large = layer._replace(h=32, w=32, height=64, width=64, small=64, large=64)
     assert convolution._default(large) == ("torch",) * 3
     many = layer._replace(h=8, w=8, height=8, width=8, kernel_h=3, kernel_w=3, stride_h=1, stride_w=1)
