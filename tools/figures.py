@@ -46,8 +46,19 @@ def _step(result: dict[str, Any]) -> str:
     ours = next(row for row in rows if row["variant"] == "fastgan, float32")
     gain = eager["milliseconds"] / ours["milliseconds"]
     lines += ["", f"In float32, {gain:.2f}x the same networks in eager channels_last; nine tenths of that step are"]
-    lines += ["convolutions, in FastGAN's with fewer multiplications."]
+    lines += ["convolutions, in FastGAN's with fewer multiplications.", *_step_with_amx()]
     return "\n".join(lines)
+
+
+def _step_with_amx() -> list[str]:
+    """What an earlier version reached on a processor that this one was not measured on."""
+    result = json.loads((ROOT / "benchmarks/results/step-amx.json").read_text())
+    ratios = {row["variant"]: row["ratio"] for row in result["rows"]}
+    ours, theirs = ratios["fastgan, defaults"], ratios["eager, bfloat16 channels_last"]
+    return [
+        f"On a processor with AMX, which this one has not, fastgan's defaults were {ours:.2f}x the official step and",
+        f"eager bfloat16 {theirs:.2f}x (`benchmarks/results/step-amx.json`, an earlier version).",
+    ]
 
 
 def _systems(result: dict[str, Any]) -> str:

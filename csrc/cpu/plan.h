@@ -22,8 +22,8 @@ constexpr int64_t kLongRow = 512;                     // channels of a channels_
 constexpr int64_t kTaskElements = 16384;
 constexpr int64_t kMostChunks = 64;
 
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // Calls body(task) for all of them, shared among the threads.
 template <class Body>

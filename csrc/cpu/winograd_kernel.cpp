@@ -22,11 +22,12 @@ using V = FloatVector;
 constexpr int L = kLanes<float>;
 constexpr int kVectors = kVectorBytes == 64 ? 4 : 2;  // of a panel: a matrix is stored in panels of so many columns
 constexpr int kPanel = kVectors * L;
-constexpr int kRows = 6;             // of a product in registers: with a panel's vectors, 24 or 12 sums
-constexpr int64_t kMostTiles = 96;   // of a block
-constexpr int64_t kSumTiles = 64;    // that the gradient of the weight sums in registers at a time
-constexpr int64_t kSumRows = 128;    // of the gradient of the weight, of a task, at most
-constexpr int64_t kWeightRows = 16;  // transformed at a time
+constexpr int kRows = 6;                             // of a product in registers: with a panel's vectors, 24 or 12 sums
+constexpr int64_t kChain = larger(1, 256 / kPanel);  // panels summed in registers: a sum of sums is the more exact one
+constexpr int64_t kMostTiles = 96;                   // of a block
+constexpr int64_t kSumTiles = 64;                    // that the gradient of the weight sums in registers at a time
+constexpr int64_t kSumRows = 128;                    // of the gradient of the weight, of a task, at most
+constexpr int64_t kWeightRows = 16;                  // transformed at a time
 
 int64_t panels(int64_t columns) { return (columns + kPanel - 1) / kPanel; }
 int64_t ceil_div(int64_t a, int64_t b) { return a >= 0 ? (a + b - 1) / b : -(-a / b); }
@@ -273,15 +274,21 @@ void multiply_points(const Points& left, const Weight& w, const float* weight, i
     for (int64_t n = 0; n < panels(w.columns); ++n)
       for (int64_t t = 0; t < tiles; t += kRows)
         with_rows(smaller(kRows, tiles - t), [&](auto rows) {
-          V sum[rows.value][kVectors] = {};
           const float* right = weight + p * w.point + n * w.panel;
-          for (int64_t k = 0; k < places * place_panels; ++k) {
-            const int64_t depth = smaller(kPanel, w.rows - k % place_panels * kPanel);
-            multiply<rows.value>(left.at(p, t, k * kPanel), kPanel, 1, right, depth, sum);
-            right += depth * kPanel;
+          for (int64_t k = 0; k < places * place_panels;) {
+            const bool first = k == 0;
+            V sum[rows.value][kVectors] = {};
+            for (const int64_t end = smaller(k + kChain, places * place_panels); k < end; ++k) {
+              const int64_t depth = smaller(kPanel, w.rows - k % place_panels * kPanel);
+              multiply<rows.value>(left.at(p, t, k * kPanel), kPanel, 1, right, depth, sum);
+              right += depth * kPanel;
+            }
+            for (int r = 0; r < rows.value; ++r)
+              for (int v = 0; v < kVectors; ++v) {
+                float* const to = out.at(p, t + r, n * kPanel + v * L);
+                store(to, first ? sum[r][v] : load(to) + sum[r][v]);
+              }
           }
-          for (int r = 0; r < rows.value; ++r)
-            for (int v = 0; v < kVectors; ++v) store(out.at(p, t + r, n * kPanel + v * L), sum[r][v]);
         });
 }
 

@@ -10,6 +10,7 @@ import torch
 
 from fastgan.bench import bias_act, class_loss, conv_pool, convolution, fuse, gan_loss, norm_act, resize_conv
 from fastgan.bench.timing import Row, failure, interleaved, rows
+from fastgan.training import process
 
 log = logging.getLogger("fastgan")
 
@@ -61,6 +62,8 @@ class Copy:
 
 
 def measure(rounds: int = 15, device: str = "cpu") -> list[Row]:
+    if device == "cpu":
+        process.prepare()  # whether freed memory goes back and comes as zeroed pages is else a matter of luck
     result = []
     for case in cuda_cases() if device == "cuda" else cases():
         try:

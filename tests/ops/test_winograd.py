@@ -122,8 +122,9 @@ def test_as_accurate_as_pytorch(case):
     exact = theirs(layer, *(t.double() for t in tensors))
     results = ours(layer, *tensors), theirs(layer, *tensors)
     assert_as_accurate(*results, exact, OPS)
-    for o, t, e in zip(*results, exact):  # of few terms PyTorch's error is a rounding or two
-        assert (o - e).square().mean().sqrt() <= 2 * (t - e).square().mean().sqrt() + 1e-7 * e.square().mean().sqrt()
+    slack = 0 if case in DCGAN else 1e-7  # of few terms PyTorch's error is a rounding or two
+    for o, t, e in zip(*results, exact):
+        assert (o - e).square().mean().sqrt() <= 2 * (t - e).square().mean().sqrt() + slack * e.square().mean().sqrt()
 
 
 @pytest.mark.parametrize("case", ODD, ids=str)
