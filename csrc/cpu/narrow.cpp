@@ -27,13 +27,6 @@ void check_map(const Tensor& t) {
                   "fastgan: narrow needs filled float32 or bfloat16 maps of four dimensions in channels_last");
 }
 
-// (N, C, H, W), channels_last
-Tensor map_like(const Tensor& like, int64_t images, int64_t channels, int64_t height, int64_t width) {
-  const int64_t sizes[4] = {images, channels, height, width};
-  const int64_t strides[4] = {height * width * channels, 1, width * channels, channels};
-  return new_tensor(4, sizes, strides, dtype_of(like), kCpu);
-}
-
 // All but the maps, the weight and what is written.
 Narrow call_of(int64_t small, int64_t large, int64_t kernel_h, int64_t kernel_w, int64_t stride_h, int64_t stride_w,
                int64_t padding_h, int64_t padding_w) {
@@ -99,6 +92,15 @@ struct Parameters {
   }
 };
 
+Tensor image(Narrow& a, const Tensor& wide, const Tensor& out, const Tensor& weight, const OptionalTensor& bias) {
+  read_sizes(a, a.large ? wide : out, a.large ? out : wide);
+  const Parameters parameters(a, weight, bias, wide);
+  a.wide_map = wide.data_ptr();
+  a.out = out.data_ptr();
+  kernels().image(a, parallel);
+  return out;
+}
+
 Tensor narrow_correlate(const Tensor& large, const Tensor& weight, const OptionalTensor& bias, int64_t stride_h,
                         int64_t stride_w, int64_t padding_h, int64_t padding_w) {
   check_map(large);
@@ -109,13 +111,8 @@ Tensor narrow_correlate(const Tensor& large, const Tensor& weight, const Optiona
   STD_TORCH_CHECK(!a.large && large.size(1) == a.wide && large.size(2) + 2 * padding_h >= a.kernel_h &&
                       large.size(3) + 2 * padding_w >= a.kernel_w,
                   "fastgan: the map does not fit the weight, or it is the narrow one");
-  const Tensor small = map_like(large, large.size(0), a.narrow, h, w);
-  read_sizes(a, small, large);
-  const Parameters parameters(a, weight, bias, large);
-  a.wide_map = large.data_ptr();
-  a.out = small.data_ptr();
-  kernels().image(a, parallel);
-  return small;
+  const Tensor small = new_map(dtype_of(large), large.size(0), a.narrow, h, w, kCpu);
+  return image(a, large, small, weight, bias);
 }
 
 Tensor narrow_spread(const Tensor& small, const Tensor& weight, const OptionalTensor& bias, int64_t stride_h,
@@ -125,13 +122,8 @@ Tensor narrow_spread(const Tensor& small, const Tensor& weight, const OptionalTe
       call_of(weight.size(0), weight.size(1), weight.size(2), weight.size(3), stride_h, stride_w, padding_h, padding_w);
   STD_TORCH_CHECK(a.large && small.size(1) == a.wide && height > 0 && width > 0,
                   "fastgan: the map does not fit the weight, or it is the narrow one");
-  const Tensor large = map_like(small, small.size(0), a.narrow, height, width);
-  read_sizes(a, small, large);
-  const Parameters parameters(a, weight, bias, small);
-  a.wide_map = small.data_ptr();
-  a.out = large.data_ptr();
-  kernels().image(a, parallel);
-  return large;
+  const Tensor large = new_map(dtype_of(small), small.size(0), a.narrow, height, width, kCpu);
+  return image(a, small, large, weight, bias);
 }
 
 Tensor narrow_weight_gradient(const Tensor& small, const Tensor& large, int64_t kernel_h, int64_t kernel_w,
@@ -142,7 +134,7 @@ Tensor narrow_weight_gradient(const Tensor& small, const Tensor& large, int64_t 
   STD_TORCH_CHECK(small.size(0) == large.size(0) && small.scalar_type() == large.scalar_type(),
                   "fastgan: the maps must have as many images, and one dtype");
   read_sizes(a, small, large);
-  const Tensor weight = map_like(small, small.size(1), large.size(1), kernel_h, kernel_w);
+  const Tensor weight = new_map(dtype_of(small), small.size(1), large.size(1), kernel_h, kernel_w, kCpu);
   const int64_t each = kernel_h * kernel_w * a.narrow * a.padded, rows = a.images * a.h;
   a.chunks = kMostSums / each < kMostChunks ? kMostSums / each : kMostChunks;
   a.chunks = a.chunks < rows ? a.chunks : rows;

@@ -28,11 +28,8 @@ const float* floats(const Tensor& t, bool map) {
   return static_cast<const float*>(t.data_ptr());
 }
 
-// (N, C, H, W), channels_last
 Tensor map_of(int64_t images, int64_t channels, int64_t height, int64_t width) {
-  const int64_t sizes[4] = {images, channels, height, width};
-  const int64_t strides[4] = {height * width * channels, 1, width * channels, channels};
-  return new_tensor(4, sizes, strides, aoti_torch_dtype_float32(), kCpu);
+  return new_map(aoti_torch_dtype_float32(), images, channels, height, width, kCpu);
 }
 
 Winograd call_of(int64_t images, int64_t stride, int64_t kernel, int64_t padding_h, int64_t padding_w) {

@@ -141,6 +141,14 @@ inline Tensor new_tensor(int64_t dim, const int64_t* sizes, const int64_t* strid
   return t;
 }
 
+// (N, C, H, W) in channels_last, uninitialised
+inline Tensor new_map(int32_t dtype, int64_t images, int64_t channels, int64_t height, int64_t width,
+                      const Device& device) {
+  const int64_t sizes[4] = {images, channels, height, width};
+  const int64_t strides[4] = {height * width * channels, 1, width * channels, channels};
+  return new_tensor(4, sizes, strides, dtype, device);
+}
+
 // A new contiguous tensor; the dtype is a number of torch's.
 inline Tensor output(std::initializer_list<int64_t> sizes, int32_t dtype, const Device& device) {
   int64_t strides[4], stride = 1;

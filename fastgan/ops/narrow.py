@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fastgan import backend
-from fastgan.ops.products import Layer
+from fastgan.ops.products import Layer, channels_last, empty_map
 
 MOST, LEAST_WIDE, MOST_TAPS = 4, 16, 16  # channels of the image, of the wide map; rows and columns of a kernel
 
@@ -53,28 +53,19 @@ def _compiled() -> bool:
 
 def correlate(large: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
     """(N, large, H, W), (small, large, kh, kw) -> (N, small, h, w), small <= MOST"""
-    return torch.ops.fastgan.narrow_correlate(_last(large), weight, bias, *layer.stride, *layer.padding)
+    return torch.ops.fastgan.narrow_correlate(channels_last(large), weight, bias, *layer.stride, *layer.padding)
 
 
 def spread(small: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
     """(N, small, h, w), (small, large, kh, kw) -> (N, large, H, W), large <= MOST"""
     settings = *layer.stride, *layer.padding, layer.height, layer.width
-    return torch.ops.fastgan.narrow_spread(_last(small), weight, bias, *settings)
+    return torch.ops.fastgan.narrow_spread(channels_last(small), weight, bias, *settings)
 
 
 def weight_gradient(small: Tensor, large: Tensor, layer: Layer) -> Tensor:
     """(N, small, h, w), (N, large, H, W) -> (small, large, kh, kw)"""
     settings = *layer.kernel, *layer.stride, *layer.padding
-    return torch.ops.fastgan.narrow_weight_gradient(_last(small), _last(large), *settings)
-
-
-def _last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-def _empty(like: Tensor, images: int, channels: int, height: int, width: int) -> Tensor:
-    strides = height * width * channels, 1, width * channels, channels
-    return like.new_empty_strided((images, channels, height, width), strides)
+    return torch.ops.fastgan.narrow_weight_gradient(channels_last(small), channels_last(large), *settings)
 
 
 @backend.shape_function("narrow_correlate")
@@ -82,14 +73,14 @@ def _correlated(
     large: Tensor, weight: Tensor, bias: Tensor | None, stride_h: int, stride_w: int, *padding: int
 ) -> Tensor:
     sizes = zip(large.shape[2:], padding, weight.shape[2:], (stride_h, stride_w))
-    return _empty(large, large.shape[0], weight.shape[0], *((s + 2 * p - k) // t + 1 for s, p, k, t in sizes))
+    return empty_map(large, large.shape[0], weight.shape[0], *((s + 2 * p - k) // t + 1 for s, p, k, t in sizes))
 
 
 @backend.shape_function("narrow_spread")
 def _spread(small: Tensor, weight: Tensor, bias: Tensor | None, *settings: int) -> Tensor:
-    return _empty(small, small.shape[0], weight.shape[1], *settings[4:])
+    return empty_map(small, small.shape[0], weight.shape[1], *settings[4:])
 
 
 @backend.shape_function("narrow_weight_gradient")
 def _weight_gradient(small: Tensor, large: Tensor, kernel_h: int, kernel_w: int, *settings: int) -> Tensor:
-    return _empty(small, small.shape[1], large.shape[1], kernel_h, kernel_w)
+    return empty_map(small, small.shape[1], large.shape[1], kernel_h, kernel_w)

@@ -203,3 +203,13 @@ def onednn_works(dtype: torch.dtype) -> bool:
         return torch.equal(results[0], a.t() @ b) and torch.equal(results[1], a.t() @ b + b[0])
     except (RuntimeError, AttributeError, TypeError, NotImplementedError):
         return False
+
+
+def channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def empty_map(like: Tensor, images: int, channels: int, height: int, width: int) -> Tensor:
+    """As the compiled products make them: channels_last by its strides, also where a size is 1."""
+    strides = height * width * channels, 1, width * channels, channels
+    return like.new_empty_strided((images, channels, height, width), strides)

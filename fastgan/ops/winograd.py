@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan import backend
-from fastgan.ops.products import LARGEST_BUFFER, Layer
+from fastgan.ops.products import LARGEST_BUFFER, Layer, channels_last, empty_map
 
 
 def possible(layer: Layer) -> bool:
@@ -85,46 +85,37 @@ def correlate(large: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) 
     """(N, large, H, W), (small, large, k, k) -> (N, small, h, w)"""
     bias = None if bias is None else bias.contiguous()
     settings = layer.stride_h, *_padding(layer)
-    return torch.ops.fastgan.winograd_correlate(_last(large), _weight(weight, layer), bias, *settings)
+    return torch.ops.fastgan.winograd_correlate(channels_last(large), _weight(weight, layer), bias, *settings)
 
 
 def spread(small: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
     """(N, small, h, w), (small, large, k, k) -> (N, large, H, W)"""
     bias = None if bias is None else bias.contiguous()
     settings = layer.stride_h, *_padding(layer), layer.height, layer.width
-    return torch.ops.fastgan.winograd_spread(_last(small), _weight(weight, layer), bias, *settings)
+    return torch.ops.fastgan.winograd_spread(channels_last(small), _weight(weight, layer), bias, *settings)
 
 
 def weight_gradient(small: Tensor, large: Tensor, layer: Layer) -> Tensor:
     """(N, small, h, w), (N, large, H, W) -> (small, large, k, k)"""
     settings = layer.stride_h, layer.kernel_h + _is_grown(layer), *_padding(layer)
-    gradient = torch.ops.fastgan.winograd_weight_gradient(_last(small), _last(large), *settings)
+    gradient = torch.ops.fastgan.winograd_weight_gradient(channels_last(small), channels_last(large), *settings)
     if not _is_grown(layer):
         return gradient
     top, left = _zeros_before(layer)
-    return _last(gradient[:, :, top : top + 5, left : left + 5])
-
-
-def _last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-def _empty(like: Tensor, images: int, channels: int, height: int, width: int) -> Tensor:
-    strides = height * width * channels, 1, width * channels, channels
-    return like.new_empty_strided((images, channels, height, width), strides)
+    return channels_last(gradient[:, :, top : top + 5, left : left + 5])
 
 
 @backend.shape_function("winograd_correlate")
 def _correlated(large: Tensor, weight: Tensor, bias: Tensor | None, stride: int, *padding: int) -> Tensor:
     sizes = [(s + 2 * p - weight.shape[2]) // stride + 1 for s, p in zip(large.shape[2:], padding)]
-    return _empty(large, large.shape[0], weight.shape[0], *sizes)
+    return empty_map(large, large.shape[0], weight.shape[0], *sizes)
 
 
 @backend.shape_function("winograd_spread")
 def _spread(small: Tensor, weight: Tensor, bias: Tensor | None, stride: int, *settings: int) -> Tensor:
-    return _empty(small, small.shape[0], weight.shape[1], *settings[2:])
+    return empty_map(small, small.shape[0], weight.shape[1], *settings[2:])
 
 
 @backend.shape_function("winograd_weight_gradient")
 def _weight_gradient(small: Tensor, large: Tensor, stride: int, kernel: int, *padding: int) -> Tensor:
-    return _empty(small, small.shape[1], large.shape[1], kernel, kernel)
+    return empty_map(small, small.shape[1], large.shape[1], kernel, kernel)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,12 +14,12 @@ from torch._subclasses import FakeTensorMode
 from torch.testing import assert_close
 
 import fastgan
-from fastgan import backend, tuning
+from fastgan import backend
 from fastgan.ops import convolution, narrow
 from fastgan.ops.products import Layer
 from tests.accuracy import assert_as_accurate
+from tests.ops.ways import OPS, own_cache, theirs, watched
 
-OPS = ("correlate", "spread", "weight_gradient")
 LAST = torch.channels_last
 
 # images, wide channels, the image's, size of the large map, kernel, stride, padding, whether the image is the large map
@@ -50,27 +49,13 @@ ODD = [
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
-    if not narrow._compiled():
-        pytest.skip("the extension is not built")
-    monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path))
-    tuning.forget()
-    yield
-    tuning.forget()
+    yield from own_cache(narrow, tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def used(monkeypatch):
     """Takes this way for every product that it can compute; says which were."""
-    state = SimpleNamespace(calls=[])
-    monkeypatch.setattr(convolution, "_default", lambda layer: ("narrow",) * 3)
-
-    def watch(name):
-        original = getattr(narrow, name)
-        monkeypatch.setattr(narrow, name, lambda *args: state.calls.append(name) or original(*args))
-
-    for name in OPS:
-        watch(name)
-    return state
+    return watched(monkeypatch, narrow, "narrow")
 
 
 def data(case, dtype, weight_last=True):
@@ -98,18 +83,19 @@ def ours(layer, large, small, weight):
     return made
 
 
-def theirs(layer, large, small, weight):
-    settings = layer.stride, layer.padding, (1, 1), False, (0, 0), 1
-    gradients = torch.ops.aten.convolution_backward(small, large, weight, None, *settings, (True, True, False))
-    made = (torch.convolution(large, weight, None, *settings), *gradients[:2])
-    return dict(zip(OPS, made))
+def products(layer, *tensors):
+    return dict(zip(OPS, theirs(layer, *tensors)))
 
 
 @pytest.mark.parametrize("case", GANS, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_as_accurate_as_pytorch(case, dtype):
     layer, *tensors = data(case, dtype)
-    got, torchs, exact = ours(layer, *tensors), theirs(layer, *tensors), theirs(layer, *(t.double() for t in tensors))
+    got, torchs, exact = (
+        ours(layer, *tensors),
+        products(layer, *tensors),
+        products(layer, *(t.double() for t in tensors)),
+    )
     assert len(got) == 2
     assert_as_accurate(*([made[name] for name in got] for made in (got, torchs, exact)), list(got))
     for name, o in got.items():
@@ -122,7 +108,7 @@ def test_as_accurate_as_pytorch(case, dtype):
 @pytest.mark.parametrize("weight_last", [True, False])
 def test_any_size_and_channels(case, dtype, weight_last, poisoned):
     layer, *tensors = data(case, dtype, weight_last)
-    exact = theirs(layer, *(t.double() for t in tensors))
+    exact = products(layer, *(t.double() for t in tensors))
     tolerance = {torch.float32: 1e-6, torch.bfloat16: 5e-3}[dtype]
     for name, o in ours(layer, *tensors).items():
         e = exact[name]

@@ -6,7 +6,6 @@ import itertools
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,12 +15,10 @@ from torch._subclasses import FakeTensorMode
 from torch.testing import assert_close
 
 import fastgan
-from fastgan import tuning
 from fastgan.ops import convolution, winograd
 from fastgan.ops.products import Layer
 from tests.accuracy import assert_as_accurate
-
-OPS = ("correlate", "spread", "weight_gradient")
+from tests.ops.ways import OPS, own_cache, theirs, watched
 
 # images, channels of the large map, of the small one, size of the large map, kernel, stride, padding
 DCGAN = [
@@ -57,28 +54,14 @@ ODD = [
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
-    if not winograd._compiled():
-        pytest.skip("the extension is not built")
-    monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path))
-    tuning.forget()
-    yield
-    tuning.forget()
+    yield from own_cache(winograd, tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def used(monkeypatch):
     """Takes Winograd's method for every product that it can compute; says which were."""
-    state = SimpleNamespace(calls=[])
     monkeypatch.setattr(convolution, "LEAST_WEIGHT", 0)
-    monkeypatch.setattr(convolution, "_default", lambda layer: ("winograd",) * 3)
-
-    def watch(name):
-        original = getattr(winograd, name)
-        monkeypatch.setattr(winograd, name, lambda *args: state.calls.append(name) or original(*args))
-
-    for name in OPS:
-        watch(name)
-    return state
+    return watched(monkeypatch, winograd, "winograd")
 
 
 def layer_of(case, weight_last=True):
@@ -108,12 +91,6 @@ def ours(layer, large, small, weight):
         winograd.spread(small, weight, None, layer),
         winograd.weight_gradient(small, large, layer),
     ]
-
-
-def theirs(layer, large, small, weight):
-    settings = layer.stride, layer.padding, (1, 1), False, (0, 0), 1
-    gradients = torch.ops.aten.convolution_backward(small, large, weight, None, *settings, (True, True, False))
-    return [torch.convolution(large, weight, None, *settings), *gradients[:2]]
 
 
 @pytest.mark.parametrize("case", DCGAN + OTHERS, ids=str)
