@@ -152,9 +152,8 @@ def _made(asked: Any) -> tuple[Any, Any]:
     """The system and its data, each as the other needs it."""
     import dataclasses
 
-    import torch
-
     from fastgan import data as datasets
+    from fastgan.random import private
     from fastgan.systems import create
     from fastgan.systems.registry import find
 
@@ -174,8 +173,8 @@ def _made(asked: Any) -> tuple[Any, Any]:
                 "%s has pictures of %dx%d pixels or more: training at %dx%d, --resolution N for another size",
                 asked.data, width, height, SIDE, SIDE,
             )  # fmt: skip
-    torch.manual_seed(asked.seed)
-    system = create(asked.system, **options)
+    with private(asked.seed):
+        system = create(asked.system, **options)
     channels, height, _ = system.image_shape
     return system, data.with_channels(channels).resize(height)
 

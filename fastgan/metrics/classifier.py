@@ -24,6 +24,7 @@ from torch import Tensor, nn
 import fastgan
 from fastgan.data.writing import replace_file
 from fastgan.nn import ConvNormAct2d
+from fastgan.random import private
 from fastgan.tuning.store import folder
 
 log = logging.getLogger("fastgan")
@@ -72,8 +73,7 @@ class Classifier:
         self.classes = classes if labels is not None else 0
         self.device = images.device
         images = torch.cat([resized(part, self.side) for part in images.split(CHUNK)])
-        with torch.random.fork_rng([]):
-            torch.manual_seed(seed)
+        with private(seed):
             self._network = _network(images.shape[1], self.side, self.classes or 4).to(images.device)
         file = folder() / f"classifier-{_key(images, labels, self.classes, seed)}.pt"
         self.cached = _read(file, self._network)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fastgan.fusion.paired import is_one_pass, paired
 from fastgan.losses import Adversarial, Lazy, NonSaturating, r1
 from fastgan.nn import DifferentiableAugment
+from fastgan.random import private
 from fastgan.systems.base import Part, Phase, System, adam, normal
 from fastgan.systems.config import build
 
@@ -118,7 +119,7 @@ class AdversarialSystem(System):
         if refused := [name for name in options if name not in LIVE]:
             raise ValueError(f"{refused[0]} cannot change in a system that is there; {', '.join(LIVE)} can")
         config = build(type(self.config), {**dataclasses.asdict(self.config), **options}, f"system {self.name}")
-        with torch.random.fork_rng([]):
+        with private():
             other = type(self)(config)  # what its paper makes of the options, it knows best
         self.config, self.augment = config, other.augment.train(self.training)
         if not isinstance(self.loss, nn.Module):  # which has a state

@@ -13,6 +13,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from fastgan.losses import SemiSupervised, feature_matching
 from fastgan.nn import init
+from fastgan.random import private
 from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, State, at_least, power_of_two
 from fastgan.systems.base import Part, choices, evaluating, uniform
 from fastgan.systems.config import refuse
@@ -101,8 +102,7 @@ class SGAN(AdversarialSystem):
         self.images.copy_(torch.stack([image for images in kept for image in images]))
         seen = torch.cat(first)[:enough].to(self.images)
         # Latents and dropout are alike in all processes of a distributed run, and no stream of random numbers moves.
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(0)
+        with private(0):
             fit(self.generator, self.latent(len(seen), torch.Generator().manual_seed(0)))
             features = fit(self.discriminator.features, self.augment(seen))
             fit(nn.Sequential(self.discriminator.classes), features)

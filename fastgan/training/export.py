@@ -15,9 +15,9 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from fastgan.random import private
 from fastgan.systems import System, create
 from fastgan.training.run import Run, config_of, system_of, versions
 
@@ -86,7 +86,7 @@ def read_export(path: str | os.PathLike[str]) -> System:
     except Exception as error:  # SafetensorError derives from Exception alone
         raise ValueError(f"{path} is not a safetensors file: {error}") from error
     try:
-        with torch.random.fork_rng([]):
+        with private():  # weights that are replaced by those of the file
             system = create(record["system"], **record["options"])
     except (ValueError, TypeError) as error:
         raise ValueError(f"{described} describes no system of this version: {error}") from error

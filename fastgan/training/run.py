@@ -23,6 +23,7 @@ from typing import Any
 import filelock
 import torch
 
+from fastgan.random import private
 from fastgan.systems import System, create
 from fastgan.training import checkpoint
 from fastgan.training.config import Config, make, read
@@ -175,7 +176,7 @@ def config_of(state: dict[str, Any], run: Run) -> Config:
 
 def system_of(state: dict[str, Any], config: Config) -> System:
     """A new system of that configuration, in the dtype of the checkpoint's weights."""
-    with torch.random.fork_rng([]):
+    with private():  # weights that are replaced by those of the checkpoint
         system = create(config.system, **config.options)
     double = any(getattr(value, "dtype", None) is torch.float64 for value in state["system"].values())
     return system.double() if double else system

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import random
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from fastgan.random import private
 from fastgan.tuning import choices, store
 
 LEAST_GAIN = 1.05  # over PyTorch, below which PyTorch's own way is kept
@@ -78,7 +77,7 @@ def tune(module: nn.Module, example_input: Any, *, rounds: int = 9) -> Report:
     (the cache is for this processor, these versions of torch and fastgan, and this number of threads).
 
     Call it with the batch size, dtype, layout, autocast and number of threads of the training. The module stays as it
-    is: parameters, gradients, buffers, training flags; so do the random states of torch, numpy and Python.
+    is: parameters, gradients, buffers, training flags; so do torch's global random states.
 
     Args:
         module: a network, fused or to be fused.
@@ -111,7 +110,7 @@ def tune(module: nn.Module, example_input: Any, *, rounds: int = 9) -> Report:
     for name in _OPS:
         importlib.import_module(name)
     with _untouched(module, parameters=callable(example_input)):
-        with choices.recording() as asked, _Replaced():
+        with private(), choices.recording() as asked, _Replaced():
             if callable(example_input):
                 example_input()
             else:
@@ -160,7 +159,8 @@ class _Replaced(TorchFunctionMode):
 
 
 def _measure(op: str, key: Any, before: str, rounds: int) -> Measured:
-    calls = choices.tunables[op].candidates(key)
+    with private():
+        calls = choices.tunables[op].candidates(key)
     exact = calls.pop(choices.EXACT, None)
     theirs = calls[choices.TORCH]()
     truth, ulps = (exact(), 1) if exact else (theirs.double(), 64)
@@ -216,7 +216,7 @@ def _interleaved(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[st
 
 @contextmanager
 def _untouched(module: nn.Module, parameters: bool) -> Iterator[None]:
-    """Puts back the buffers, gradients and training flags of a module, its parameters if asked, and random states."""
+    """Puts back the buffers, gradients and training flags of a module, and its parameters if asked."""
     modules = list(module.modules())
     flags = [(m, m.training) for m in modules]
     buffers = [(m._buffers, dict(m._buffers)) for m in modules]
@@ -226,15 +226,9 @@ def _untouched(module: nn.Module, parameters: bool) -> Iterator[None]:
     gradients = [(p, p.grad) for p in module.parameters()]
     for p, _ in gradients:
         p.grad = None
-    numpy = sys.modules.get("numpy")
-    numbers, numpys = random.getstate(), numpy and numpy.random.get_state()
     try:
-        with torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()):
-            yield
+        yield
     finally:
-        random.setstate(numbers)
-        if numpy:
-            numpy.random.set_state(numpys)
         for m, training in flags:
             m.training = training
         for names, held in buffers:
