@@ -2,10 +2,12 @@
 
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -92,10 +94,102 @@ def test_a_worker_that_was_killed_is_told_and_replaced(pictures):
     batches, others = (Batches(load(pictures, 16, 3), 8, workers=2, memory=0) for _ in range(2))
     next(batches), next(others)
     os.kill(batches._reader.loaded.workers[0].pid, signal.SIGKILL)
-    message = r"was ended from outside .*: where memory ran out, choose fewer workers"
+    start = time.monotonic()
+    message = r"was ended from outside .*: it was killed, .* where memory runs out: choose fewer workers \(--workers N"
     with pytest.raises(RuntimeError, match=message):
         compare(batches, others, 20)
+    assert time.monotonic() - start < 4
     compare(batches, others, 5)
+
+
+def test_a_worker_that_met_the_end_of_shared_memory(pictures):
+    batches = Batches(load(pictures, 16, 3), 8, workers=1, memory=0)
+    next(batches)
+    os.kill(batches._reader.loaded.workers[0].pid, signal.SIGBUS)
+    with pytest.raises(RuntimeError, match=r"/dev/shm \(\d+ MB, \d+ MB free\) is full: .*docker run --shm-size=1g"):
+        list(islice(batches, 20))
+
+
+def full(tensor):
+    raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+
+class TestWithoutSharedMemory:
+    """A container has 64 MB of it."""
+
+    def test_batches_come_through_pipes(self, pictures, monkeypatch, caplog):
+        monkeypatch.setattr(torch.Tensor, "share_memory_", full)  # in the workers too, which are forks
+        batches, others = (Batches(load(pictures, 16, 3), 8, workers=workers, memory=0) for workers in (3, 0))
+        compare(batches, others, 10)
+        (line,) = [record.getMessage() for record in caplog.records if record.name == "fastgan"]
+        assert "has no room for the batches of 3 processes that read ahead: they come through pipes" in line
+        assert "docker run --shm-size=1g" in line
+
+    def test_a_stream_too(self, monkeypatch):
+        items = torch.arange(48, dtype=torch.uint8).view(48, 1, 1, 1).expand(48, 1, 4, 4)
+
+        class Stream:
+            def __iter__(self):
+                return iter(items.numpy().transpose(0, 2, 3, 1))
+
+        expected = Batches(Stream(), 8, workers=0)
+        monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+        compare(Batches(Stream(), 8, workers=1), expected, 12)
+
+    def test_no_process_can_be_started(self, pictures, monkeypatch, caplog):
+        import multiprocessing.process
+
+        start, started = multiprocessing.process.BaseProcess.start, []
+
+        def once(process):
+            if started:
+                raise OSError(11, "Resource temporarily unavailable")
+            start(process)
+            started.append(process)
+
+        monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", once)
+        batches, others = (Batches(load(pictures, 16, 3), 8, workers=workers, memory=0) for workers in (2, 0))
+        compare(batches, others, 3)
+        assert gone([process.pid for process in started], within=4)
+        assert "no process can be started to read the data (" in caplog.text
+
+    def test_in_a_small_dev_shm(self):
+        script = 'mount -t tmpfs -o size=4m tmpfs /dev/shm && exec "$@"'
+        command = ["unshare", "--mount", "sh", "-c", script, "sh"]
+        if not shutil.which("unshare") or subprocess.run([*command, "true"], capture_output=True).returncode:
+            pytest.skip("a mount of one's own is not permitted here")
+        process = subprocess.run(
+            [*command, sys.executable, "-W", "ignore", "-c", FULL],
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert process.returncode == 0, process.stderr
+        assert process.stderr.count("they come through pipes") == 1
+
+
+FULL = """
+import torch
+from fastgan.data import Batches
+
+pictures = [torch.full((3, 256, 256), i, dtype=torch.uint8) for i in range(12)]
+batches, others = (Batches(pictures, 12, workers=workers) for workers in (4, 0))
+for _ in range(6):
+    assert torch.equal(next(batches).images, next(others).images)
+"""
+
+
+def test_what_cannot_be_sent_ends_in_one_error(capfd):
+    class Error(Exception):
+        def __reduce__(self):
+            raise TypeError("not for other processes")
+
+    class Samples(torch.utils.data.Dataset):
+        def __getitem__(self, index):
+            return Error()
+
+    loading_ = loading.Loading(Samples(), iter([0]), 1, torch.device("cpu"))
+    with pytest.raises(RuntimeError, match="a process that reads the data was ended"):
+        next(loading_)
+    assert "a batch cannot be sent: TypeError('not for other processes')" in capfd.readouterr().err
 
 
 def test_a_worker_that_ends_interrupts_nothing_else(pictures, monkeypatch):
