@@ -73,7 +73,7 @@ def run(out: Path, arguments: list[str], environment: dict[str, str] | None = No
     seconds = {}
     if not (out / "config.yaml").exists():
         began = time.perf_counter()
-        fastgan("train", *arguments, "--out", str(out), env=environment)
+        fastgan("train", *arguments, "--preset", "paper", "--out", str(out), env=environment)
         seconds["train s"] = time.perf_counter() - began
     began = time.perf_counter()
     fastgan("evaluate", str(out), "--json", str(out / "metrics.json"), env=environment)

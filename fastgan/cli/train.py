@@ -17,7 +17,6 @@ SETTINGS = (
     "remedy", "retries",
 )  # fmt: skip
 OPTIONS = ("resolution", "channels", "width", "learning_rate")  # of systems, that have an option here too
-SIDE = 64  # pixels; larger pictures are made so small where no resolution is asked for
 
 
 def add(subparsers: Any) -> None:
@@ -40,11 +39,17 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--continue", action="store_true", dest="again", help="go on with the run in --out, where there is one already"
     )
+    parser.add_argument(
+        "--preset",
+        choices=("quick", "paper"),
+        help="options for minutes on a CPU, or the paper's; what you give yourself comes first "
+        "(default: quick without a GPU, else paper)",
+    )
     parser.add_argument("--steps", type=int, help=f"steps in all, from the beginning of the run (default: {STEPS})")
     parser.add_argument("--device", help="auto (default), cpu, cuda, cuda:1")
-    system = parser.add_argument_group("system", "defaults are those of its paper")
+    system = parser.add_argument_group("system", "what is not given is the preset's, else its paper's")
     system.add_argument(
-        "--resolution", type=int, help=f"pixels a side (default: the data's, at least 32, at most {SIDE})"
+        "--resolution", type=int, help="pixels a side (default: the data's, at least 32, at most 64; quick: 32)"
     )
     system.add_argument("--channels", type=int, help="1 or 3 (default: the data's)")
     system.add_argument("--width", type=int, help="channels of the largest maps")
@@ -107,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _resumed(given: dict[str, Any]) -> Any:
-    for name in ("out", "config"):
+    for name in ("out", "config", "preset"):
         if name in given:
             raise ValueError(f"--{name} does not go with --resume: the run has its own ({given['resume']}/config.yaml)")
     return _again(given["resume"], given)
@@ -129,6 +134,8 @@ def _started(given: dict[str, Any], ranks: Any) -> Any:
     from fastgan.training import Trainer, config
     from fastgan.training.run import Run
 
+    if "config" in given and "preset" in given:
+        raise ValueError(f"--preset does not go with --config: {given['config']} says what to train with")
     values = config.read(given["config"]) if "config" in given else {}
     values = {**values, **_settings(given), "options": {**values.get("options", {}), **_options(given)}}
     if "system" not in values:
@@ -142,39 +149,57 @@ def _started(given: dict[str, Any], ranks: Any) -> Any:
     restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     if (given.get("again") or restarted) and ranks.from_first(lambda: Run(out).saved):
         return _again(out, given)
-    system, data = _made(asked)
+    data = _data(asked)
+    asked, remarks = _filled(asked, values, data, given)
+    system, data = _made(asked, data)
     trainer = Trainer(system, data, out=out, device=asked.device, **asked.settings)
     trainer.aim(asked.steps)
+    for remark in remarks:
+        logging.getLogger("fastgan").info("%s", remark)
     return trainer
 
 
-def _made(asked: Any) -> tuple[Any, Any]:
-    """The system and its data, each as the other needs it."""
-    import dataclasses
-
+def _data(asked: Any) -> Any:
     from fastgan import data as datasets
+
+    return datasets.load(asked.data, channels=asked.options.get("channels"))
+
+
+def _filled(asked: Any, values: dict[str, Any], data: Any, given: dict[str, Any]) -> tuple[Any, list[str]]:
+    """The configuration with what the data ask for, and what the preset chooses where `values` do not; and what is to
+    be said of that."""
+    from fastgan.systems.presets import described, preset
+    from fastgan.training import config
+    from fastgan.training.run import choose_device
+
+    # A configuration says everything; where it does not, the defaults are the paper's.
+    cpu = choose_device(asked.device).type == "cpu"
+    name = given.get("preset", "quick" if cpu and "config" not in given else "paper")
+    decided = {**values, **values["options"]}
+    decided = {key: value for key, value in decided.items() if key not in ("system", "data", "options")}
+    chosen = preset(asked.system, data, name, **decided)
+    remarks = []
+    if name == "quick" and (text := described(chosen)):
+        why = "" if "preset" in given else " (no GPU)"
+        remarks.append(f"preset quick{why}: {text}; --preset paper for the paper's")
+    side = chosen.options.get("resolution", 0)
+    _, height, width = data.shape
+    if 1 < side < min(height, width):
+        remarks.append(
+            f"{asked.data} has pictures of {width}x{height} pixels or more: training at {side}x{side}, --resolution N "
+            "for another size"
+        )
+    options = {**chosen.options, **asked.options}
+    return config.make({**asked.plain(), **chosen.settings, "options": options}, f"preset {name}"), remarks
+
+
+def _made(asked: Any, data: Any) -> tuple[Any, Any]:
+    """The system and its data, each as the other needs it."""
     from fastgan.random import private
     from fastgan.systems import create
-    from fastgan.systems.registry import find
 
-    options = dict(asked.options)
-    accepted = {field.name for field in dataclasses.fields(find(asked.system).Config)}
-    data = datasets.load(asked.data, channels=options.get("channels"))
-    channels, height, width = data.shape
-    if "channels" in accepted:
-        options.setdefault("channels", channels)
-    if "classes" in accepted and (classes := getattr(data, "classes", ())):
-        options.setdefault("classes", len(classes))
-    if "resolution" in accepted and "resolution" not in options:
-        side = min(height, width)
-        options["resolution"] = 1 if side == 1 else min(max(32, 1 << (side.bit_length() - 1)), SIDE)
-        if min(height, width) > SIDE:
-            logging.getLogger("fastgan").info(
-                "%s has pictures of %dx%d pixels or more: training at %dx%d, --resolution N for another size",
-                asked.data, width, height, SIDE, SIDE,
-            )  # fmt: skip
     with private(asked.seed):
-        system = create(asked.system, **options)
+        system = create(asked.system, **asked.options)
     channels, height, _ = system.image_shape
     return system, data.with_channels(channels).resize(height)
 

@@ -81,7 +81,20 @@ class TestTrain:
         [("dcgan", "digits", 32, 1), ("dcgan", "emoji", 64, 3), ("gan", "ring", 1, 2)],
     )
     def test_system_follows_the_data(self, tmp_path, system, data, resolution, channels):
-        sizes = ["--width", "2", "--batch-size", "2", "--samples", "1", "--steps", "1", "--device", "cpu"]
+        sizes = [
+            "--preset",
+            "paper",
+            "--width",
+            "2",
+            "--batch-size",
+            "2",
+            "--samples",
+            "1",
+            "--steps",
+            "1",
+            "--device",
+            "cpu",
+        ]
         assert main(["train", system, "--data", data, *sizes, "--out", str(tmp_path / "run")]) == 0
         options = config.read(tmp_path / "run" / "config.yaml")["options"]
         assert (options["resolution"], options["channels"]) == (resolution, channels)
@@ -136,9 +149,11 @@ class TestTrain:
         file.write_text("log_evry: 3")
         assert "did you mean log_every" in error(capsys, "train", "--resume", tmp_path / "run")
 
-    @pytest.mark.parametrize("option", ["--out", "--config"])
+    @pytest.mark.parametrize("option", ["--out", "--config", "--preset=quick"])
     def test_resume_has_its_own(self, run, capsys, option):
-        assert f"{option} does not go with --resume" in error(capsys, "train", "--resume", run, option, "x")
+        name, equals, _ = option.partition("=")
+        value = [] if equals else ["x"]
+        assert f"{name} does not go with --resume" in error(capsys, "train", "--resume", run, option, *value)
 
     def test_config(self, run, tmp_path, capsys):
         again = tmp_path / "again"
@@ -259,3 +274,43 @@ def test_help_states_the_defaults_of_the_trainer(capsys):
             option = f"--{field.name.replace('_', '-')} {field.name.upper()} "
             described = text.split(option)[1].split(" --")[0]
             assert re.search(rf"\(default: {field.default}[,)]|\b{field.default} \(default\)", described), option
+
+
+class TestPreset:
+    ARGUMENTS = ("train", "dcgan", "--data", "digits", "--width", "4", "--samples", "4", "--steps", "1")
+
+    def options(self, out, *arguments):
+        assert main([*self.ARGUMENTS, *arguments, "--device", "cpu", "--out", str(out)]) == 0
+        return config.read(out / "config.yaml")
+
+    def test_quick_on_a_cpu(self, tmp_path, caplog):
+        with caplog.at_level("INFO", "fastgan"):
+            written = self.options(tmp_path / "run", "--batch-size", "8")
+        assert written["options"]["upsampling"] == "resize"
+        assert (written["options"]["width"], written["batch_size"], written["steps"]) == (4, 8, 1)
+        line = next(message for message in caplog.messages if message.startswith("preset"))
+        assert line.startswith("preset quick (no GPU): ")
+        assert line.endswith("; --preset paper for the paper's")
+        assert "width" not in line
+        assert "batch size" not in line
+
+    def test_paper(self, tmp_path, caplog):
+        with caplog.at_level("INFO", "fastgan"):
+            written = self.options(tmp_path / "run", "--preset", "paper")
+        assert (written["options"]["upsampling"], written["batch_size"]) == ("transposed", 64)
+        assert "preset" not in caplog.text
+
+    def test_a_file_says_everything(self, tmp_path, capsys):
+        file = tmp_path / "options.yaml"
+        file.write_text("system: dcgan\ndata: digits\noptions: {width: 4, latent: 4}\nsteps: 1\nsamples: 4\n")
+        assert main(["train", "--config", str(file), "--device", "cpu", "--out", str(tmp_path / "run")]) == 0
+        written = config.read(tmp_path / "run" / "config.yaml")
+        assert (written["options"]["upsampling"], written["batch_size"]) == ("transposed", 64)
+        capsys.readouterr()
+        line = error(capsys, "train", "--config", file, "--preset", "quick", "--out", tmp_path / "other")
+        assert "--preset does not go with --config" in line
+
+    def test_goes_on_as_it_began(self, tmp_path):
+        self.options(tmp_path / "run", "--batch-size", "8")
+        assert main(["train", "--resume", str(tmp_path / "run"), "--steps", "2"]) == 0
+        assert config.read(tmp_path / "run" / "config.yaml")["options"]["upsampling"] == "resize"

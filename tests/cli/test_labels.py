@@ -10,8 +10,8 @@ from PIL import Image
 import fastgan.training
 from fastgan.cli import main
 from fastgan.cli.drawing import cells, labels_of
-from fastgan.cli.train import _made
-from fastgan.systems import create
+from fastgan.data import load
+from fastgan.systems import create, preset
 from fastgan.systems.base import System
 
 SIDE, SPACE = 16, 2  # pixels of a cell, and between two
@@ -107,11 +107,10 @@ def test_says_what_is_wrong(asked, message):
 
 
 def test_training_takes_the_classes_of_the_data():
-    asked = SimpleNamespace(system="acgan", data="emoji", options={"resolution": 16, "width": 2}, seed=0)
-    system, data = _made(asked)
-    assert system.classes == len(data.classes) == 8
-    asked.options["classes"] = 12
-    assert _made(asked)[0].classes == 12
+    data, given = load("emoji"), {"resolution": 16, "width": 2}
+    assert preset("acgan", data, "paper", **given).options == {"channels": 3, "classes": len(data.classes)}
+    assert len(data.classes) == 8
+    assert "classes" not in preset("acgan", data, "paper", classes=12).options
 
 
 def test_without_classes_there_are_no_labels():

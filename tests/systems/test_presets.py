@@ -1,0 +1,96 @@
+"""What a preset chooses, for which data, and what it leaves to the user."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from fastgan.data import ImageData, load
+from fastgan.systems import create, names, preset
+from fastgan.systems.config import build
+from fastgan.systems.presets import POINTS, described
+from fastgan.systems.registry import find
+from fastgan.training import Settings
+from fastgan.training.config import Config
+
+
+def pictures(count=8, side=64, channels=3):
+    return ImageData(torch.zeros(count, channels, side, side, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("name", ["quick", "paper"])
+@pytest.mark.parametrize("system", names())
+def test_every_system_takes_it(system, name):
+    data = load("emoji")
+    options, settings = preset(system, data, name, width=4)
+    made = create(system, width=4, **options)
+    assert made.image_shape[0] == 3
+    assert made.image_shape[1] <= {"quick": 32, "paper": 64}[name]
+    build(Config, {**settings, "system": system}, "a run")
+
+
+@pytest.mark.parametrize("system", POINTS)
+def test_points(system):
+    options, settings = preset(system, "grid", "quick", steps=700)
+    assert create(system, **options).image_shape == (2, 1, 1)
+    assert options["latent"] == 2
+    assert options["decay_steps"] == 700
+    assert settings["precision"] == "float32"
+    assert "steps" not in settings  # it is decided
+    assert preset(system, "grid", "quick").options["decay_steps"] == preset(system, "grid").settings["steps"]
+
+
+@pytest.mark.parametrize("system", names())
+def test_paper_is_what_the_system_has_by_itself(system):
+    options, settings = preset(system, "digits", "paper")
+    assert not settings
+    assert options.keys() <= {"resolution", "channels", "classes"}
+    changed = dataclasses.asdict(find(system).Config(**options))
+    paper = dataclasses.asdict(find(system).Config())
+    assert all(changed[key] == paper[key] for key in paper.keys() - options.keys())
+
+
+def test_few_pictures_are_augmented():
+    assert preset("dcgan", pictures(4999)).options["augment"] == "translation,cutout"
+    assert "augment" not in preset("dcgan", pictures(5000, side=32)).options
+
+
+def test_what_is_given_is_left_out():
+    options, settings = preset("dcgan", pictures(), "quick", width=7, batch_size=3, resolution=64)
+    assert not {"width", "resolution"} & options.keys()
+    assert settings == {}
+    assert options["upsampling"] == "resize"
+    options, _ = preset("gan", "ring", "quick", decay="cosine", decay_steps=5)
+    assert not [key for key in options if key.startswith("decay")]
+
+
+def test_larger_pictures_are_made_small_and_small_ones_not_smaller_than_a_system_needs():
+    assert preset("dcgan", pictures(side=200), "paper").options["resolution"] == 64
+    assert preset("dcgan", pictures(side=200), "quick").options["resolution"] == 32
+    assert preset("dcgan", pictures(side=8), "quick").options["resolution"] == 32
+
+
+def test_a_stream_has_no_size():
+    class Stream:
+        shape = (3, 64, 64)
+
+    assert "augment" not in preset("dcgan", Stream()).options
+
+
+def test_in_words():
+    text = described(preset("dcgan", "digits", "quick"))
+    assert text.startswith("resolution 32, width ")
+    assert "batch size 32" in text
+    assert "channels" not in text
+
+
+def test_says_what_is_wrong():
+    with pytest.raises(ValueError, match="preset must be one of quick, paper, not 'fast'"):
+        preset("dcgan", "digits", "fast")
+    with pytest.raises(ValueError, match="no system 'dcgam'"):
+        preset("dcgam", "digits")
+
+
+def test_settings_are_those_of_a_run():
+    known = {field.name for field in dataclasses.fields(Settings)} | {"steps"}
+    assert all(preset(system, "digits").settings.keys() <= known for system in names())
