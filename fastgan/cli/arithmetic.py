@@ -10,7 +10,6 @@ from fastgan.cli.drawing import (
     add_options,
     cells,
     check_out,
-    enlarged,
     labelled,
     labels_of,
     latents,
@@ -53,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
     import torch
 
-    from fastgan.data import grid, save_png
+    from fastgan.data import enlarged, grid, save_png
     from fastgan.data.movie import save_gif
     from fastgan.latent import arithmetic, interpolate
 
@@ -63,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if suffix == ".gif":
         first = arithmetic((signs[0], groups[0]))
         images = cells(system, interpolate(first, result, FRAMES), classes)
-        save_gif(args.out, enlarged(images, 128))
+        save_gif(args.out, enlarged(images))
         print(f"{args.out}: {FRAMES} images")
         return 0
     columns = max(4, *map(len, groups)) + 1
@@ -78,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     labels += [*[""] * (columns - 1), "="]
     images = cells(system, torch.cat(latent), classes)
     images[[label is None for label in labels]] = 0
-    save_png(args.out, grid(labelled(images, [label or "" for label in labels]), columns))
+    save_png(args.out, enlarged(grid(labelled(images, [label or "" for label in labels]), columns)))
     print(f"{args.out}: {args.expression}")
     return 0
 

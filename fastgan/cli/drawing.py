@@ -105,17 +105,13 @@ def cells(system: System, latent: Tensor, labels: Sequence[int] = ()) -> Tensor:
     return to_uint8(images if images.shape[1] in (1, 3) else images[:, :1])
 
 
-def enlarged(images: Tensor, least: int) -> Tensor:
-    """(..., H, W), each pixel repeated a whole number of times, so that no side is shorter than `least`."""
-    times = -(-least // min(images.shape[-2:]))
-    return images.repeat_interleave(times, dim=-1).repeat_interleave(times, dim=-2)
-
-
 def labelled(images: Tensor, labels: Iterable[str]) -> Tensor:
     """(N, 1 or 3, H, W) uint8, enlarged where the label would cover too much, with a label in a corner of each."""
     import numpy as np
     import torch
     from PIL import Image, ImageDraw, ImageFont
+
+    from fastgan.data import enlarged
 
     font = ImageFont.load_default()
     pictures = []

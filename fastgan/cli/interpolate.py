@@ -9,7 +9,6 @@ from fastgan.cli.drawing import (
     add_options,
     cells,
     check_out,
-    enlarged,
     labels_of,
     latents,
     of_points,
@@ -47,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--steps must be at least 2, not {args.steps}")
     system = system_of(args)
 
-    from fastgan.data import grid, save_png, scatter
+    from fastgan.data import enlarged, grid, save_png, scatter
     from fastgan.data.movie import save_gif
     from fastgan.latent import interpolate
 
@@ -60,11 +59,9 @@ def run(args: argparse.Namespace) -> int:
     images = images.unflatten(0, (-1, args.steps))  # (rows, steps, ...)
     if suffix == ".png":
         together = images.flatten(0, 1)
-        save_png(args.out, scatter(together) if points else grid(together, args.steps))
+        save_png(args.out, scatter(together) if points else enlarged(grid(together, args.steps)))
     else:
-        there = [
-            scatter(images[:, step]) if points else enlarged(grid(images[:, step]), 128) for step in range(args.steps)
-        ]
+        there = [scatter(images[:, step]) if points else enlarged(grid(images[:, step])) for step in range(args.steps)]
         save_gif(args.out, [*there, *there[-2:0:-1]], hold=0.1)
     print(f"{args.out}: {len(images)} x {args.steps} {'points' if points else 'images'}")
     return 0

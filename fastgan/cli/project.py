@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fastgan.cli.drawing import add_options, check_out, enlarged, labels_of, system_of
+from fastgan.cli.drawing import add_options, check_out, labels_of, system_of
 
 CELLS = 8  # images on the way, the first and the last included
 
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
     import torch
 
-    from fastgan.data import grid, save_png, to_uint8
+    from fastgan.data import enlarged, grid, save_png, to_uint8
     from fastgan.data.decode import Unusable, decode
     from fastgan.latent import project
     from fastgan.systems.base import evaluating
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     own = None if labels is None else labels[best].expand(len(moments))
     images = system.sample(len(moments), latent=found.way[moments], labels=own).cpu()
     cells = torch.cat([original[None], to_uint8(images)])
-    save_png(args.out, grid(enlarged(cells, 64), columns=len(cells)))
+    save_png(args.out, enlarged(grid(cells, columns=len(cells))))
     print(
         f"{args.out}: the picture, then steps {', '.join(map(str, moments))}; mean squared error {found.error:.4f}, at "
         f"first {found.errors[0].min():.4f}"

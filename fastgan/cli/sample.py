@@ -23,12 +23,15 @@ def add(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     system = system_of(args)
     points = of_points(system)
-    count = args.count if args.count is not None else 1000 if points else 64
-    if count < 1:
-        raise ValueError(f"count must be at least 1, not {count}")
-    from fastgan.data import grid, save_png, scatter
+    from fastgan.data import enlarged, grid, save_png, scatter
+    from fastgan.data.pictures import by_class
 
     labels = labels_of(system, args.labels)
+    count, columns = by_class(1000 if points else 64, len(labels))
+    if args.count is not None:
+        count = args.count
+    if count < 1:
+        raise ValueError(f"count must be at least 1, not {count}")
     latent = latents(system, range(count), args.seed)
     if points:
         if args.numbers or args.columns:
@@ -39,7 +42,6 @@ def run(args: argparse.Namespace) -> int:
     images = cells(system, latent, labels)
     if args.numbers:
         images = labelled(images, map(str, range(count)))
-    columns = args.columns or (len(labels) if 1 < len(labels) <= count else None)
-    save_png(args.out, grid(images, columns))
+    save_png(args.out, enlarged(grid(images, args.columns or columns)))
     print(f"{args.out}: {count} images")
     return 0

@@ -8,7 +8,9 @@ in the middle of an epoch; `grid`, `scatter` and `save_png` turn samples into a 
 from fastgan.data.batches import Batch, Batches
 from fastgan.data.gaussians import Points
 from fastgan.data.images import ImageData
-from fastgan.data.pictures import grid, save_png, scatter, to_uint8
+from fastgan.data.pictures import enlarged, grid, save_png, scatter, to_uint8
 from fastgan.data.registry import load, names
 
-__all__ = ["Batch", "Batches", "ImageData", "Points", "grid", "load", "names", "save_png", "scatter", "to_uint8"]
+__all__ = [
+    "Batch", "Batches", "ImageData", "Points", "enlarged", "grid", "load", "names", "save_png", "scatter", "to_uint8",
+]  # fmt: skip

@@ -17,6 +17,7 @@ SHORTEST = 0.02  # seconds
 COLOURS = 256  # of a GIF, a frame
 FRAMES = 60  # of a film, at most
 SIDE = 800  # pixels of a side of a film, at most
+LASTS, SLOWEST = 5.0, 1.0  # seconds: of a film without its last frame, of each frame at most
 
 
 def save_gif(path: str | PathLike[str], frames: Iterable[Tensor], seconds: float = 0.1, hold: float = 1.0) -> None:
@@ -48,7 +49,8 @@ def save_gif(path: str | PathLike[str], frames: Iterable[Tensor], seconds: float
 
 def film(files: Sequence[Path], path: str | PathLike[str]) -> None:
     """PNG files one after the other as a GIF: at most FRAMES of them, evenly chosen, first and last always, reduced by
-    a whole factor to at most SIDE pixels a side. Those of another size than the last are left out."""
+    a whole factor to at most SIDE pixels a side. Those of another size than the last are left out. It lasts as long as
+    one looks: a few frames are shown a second each, many pass in five seconds, and the last one stays."""
     count = min(FRAMES, len(files))
     chosen = [files[round(i * (len(files) - 1) / max(1, count - 1))] for i in range(count)]
 
@@ -61,7 +63,8 @@ def film(files: Sequence[Path], path: str | PathLike[str]) -> None:
                     pixels = np.array(image.reduce(math.ceil(max(size) / SIDE)))
                     yield torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)
 
-    save_gif(path, frames())
+    seconds = min(SLOWEST, LASTS / max(1, count - 1))
+    save_gif(path, frames(), seconds, hold=1.5)
 
 
 def _pictures(frames: Iterable[Tensor]) -> list[Image.Image]:

@@ -49,6 +49,19 @@ def grid(images: Tensor, columns: int | None = None, padding: int = 2) -> Tensor
     return torch.nn.functional.pad(picture, (0, padding, 0, padding))
 
 
+def by_class(count: int, classes: int) -> tuple[int, int | None]:
+    """How many images of about `count` fill whole rows, and the columns of `grid`, where images are of each class in
+    turn: a column a class. Without classes, or with more than that, all of them and no columns."""
+    return (count // classes * classes, classes) if 1 < classes <= count else (count, None)
+
+
+def enlarged(picture: Tensor, least: int = 512) -> Tensor:
+    """(..., H, W), each pixel repeated a whole number of times, so that the longer side has at least `least`: what a
+    person can see, without a pixel that was not there."""
+    times = -(-least // max(picture.shape[-2:]))
+    return picture.repeat_interleave(times, dim=-1).repeat_interleave(times, dim=-2)
+
+
 def scatter(points: Tensor, behind: Tensor | None = None, side: int = 400) -> Tensor:
     """Points of the plane as dots on white, where many lie on one another darker. The square [-1, 1] x [-1, 1], the
     second coordinate upwards, with a margin; points beyond it lie on its edge.

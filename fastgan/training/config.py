@@ -54,7 +54,7 @@ class Settings:
     flip: bool = False  # mirror half of the images, left to right
     ema: float = 0.999  # decay of the generator's moving average a step; 0 keeps none
     samples: int | None = None  # in a picture of samples; none: 64 images, 1000 points
-    sample_every: int = 200  # steps; 0 draws only the last
+    sample_every: int = 200  # steps, and steps 10, 25, 50 and 100; 0 draws only the last
     checkpoint_every: int = 200  # steps; 0 saves only the first and the last
     evaluate_every: int = 1000  # steps between looking whether this is the best checkpoint so far; 0 never looks
     metric: str = "sliced_wasserstein"  # what the best is told by; or frechet, kernel: features of a classifier

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -151,9 +152,8 @@ def _picture(file: Path) -> bytes:
         with Image.open(file) as image:
             if max(image.size) <= SIDE:
                 return file.read_bytes()
-            image.thumbnail((SIDE, SIDE))
             buffer = io.BytesIO()
-            image.save(buffer, "PNG")
+            image.reduce(math.ceil(max(image.size) / SIDE)).save(buffer, "PNG")
             return buffer.getvalue()
     except OSError:
         return b""

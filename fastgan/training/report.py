@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from fastgan.data import Points, grid, save_png, scatter
+from fastgan.data import Points, enlarged, grid, save_png, scatter
 from fastgan.data.movie import film
 from fastgan.training.run import Run
 
@@ -115,6 +115,12 @@ class Report:
         self._log.line(", ".join([f"step {step}", *(f"{name} {value:.4f}" for name, value in scores.items())]))
         self._events.scalars(scores, step)
 
+    def real(self, image: Tensor) -> None:
+        """What the network sees of the data, once a run.   `image`: uint8 (C, H, W)"""
+        if not self._quiet and not self._run.real.exists():
+            with _writing(self._run.real):
+                save_png(self._run.real, image)
+
     def picture(self, step: int, image: Tensor) -> None:
         """`image`: uint8 (C, H, W)"""
         if self._quiet:
@@ -136,12 +142,12 @@ class Report:
                 log.warning("%s was not written: %s", path, error)
 
 
-def picture(images: Tensor, data: Any = None) -> Tensor:
-    """A grid of (N, C, H, W) images in [-1, 1], uint8 on the CPU. Of channels that no PNG shows, the first one.
-    Points of the plane as dots, with those of `data` behind them."""
+def picture(images: Tensor, data: Any = None, columns: int | None = None) -> Tensor:
+    """A grid of (N, C, H, W) images in [-1, 1], uint8 on the CPU, large enough to be seen. Of channels that no PNG
+    shows, the first one. Points of the plane as dots, with those of `data` behind them."""
     if images.shape[1:] == (2, 1, 1):
         return scatter(images, data.images if isinstance(data, Points) else None)
-    return grid(images if images.shape[1] in (1, 3) else images[:, :1]).cpu()
+    return enlarged(grid(images if images.shape[1] in (1, 3) else images[:, :1], columns).cpu())
 
 
 @contextmanager

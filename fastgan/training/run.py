@@ -4,6 +4,7 @@ config.yaml         everything the run was asked for
 checkpoint.pt       everything training needs to go on (checkpoint.previous.pt: the one before; checkpoint.best.pt)
 metrics.jsonl       one line of logged values every `log_every` steps
 log.txt             what the run said
+real.png            pictures of the data as the network sees them
 samples/            step-000200.png, ...: grids from the same latents
 training.gif        these grids one after the other
 tensorboard/        the same values and grids
@@ -53,6 +54,7 @@ class Run:
         self.config = self.path / "config.yaml"
         self.checkpoint = self.path / "checkpoint.pt"
         self.metrics = self.path / "metrics.jsonl"
+        self.real = self.path / "real.png"
         self.samples = self.path / "samples"
         self.tensorboard = self.path / "tensorboard"
 

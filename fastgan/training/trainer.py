@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fastgan import backend
 from fastgan.data import Batch, Batches, ImageData, Points
+from fastgan.data.pictures import by_class
 from fastgan.systems import System
 from fastgan.systems.adversarial import AdversarialSystem
 from fastgan.systems.config import build
@@ -40,6 +41,7 @@ from fastgan.training.watch import Symptom, Watch, diversity, remedy
 
 log = logging.getLogger("fastgan")
 
+EARLY = (10, 25, 50, 100)  # steps after which samples are drawn where `sample_every` is longer
 IMAGES, POINTS = 64, 1000  # in a picture of samples, where it was not asked for
 
 
@@ -209,7 +211,16 @@ class Trainer:
     def preview(self) -> Tensor:
         """Samples from the run's fixed latents as one picture, uint8 (C, H, W)."""
         with self._streams.apart(), self._averaged():
-            return picture(self.system.sample(len(self.latents), latent=self.latents), self.source)
+            count, columns = by_class(len(self.latents), self.system.classes)
+            return picture(self.system.sample(count, latent=self.latents[:count]), self.source, columns)
+
+    def _seen(self) -> Tensor:
+        """The images of the last step as the discriminator saw them, flipped and augmented, as one picture."""
+        images = self._real[: len(self.latents)].float()
+        if isinstance(self.system, AdversarialSystem):
+            with self._streams.apart(), torch.no_grad():
+                images = self.system.augment(images)
+        return picture(images)
 
     def _fitted(self, asked: Interruption) -> bool:
         """Train to the end, or until asked to stop. False if a value was not finite, and the run is back at its last
@@ -240,15 +251,17 @@ class Trainer:
         self.ema = self._average()
 
     def _train(self, report: Report, asked: Interruption) -> None:
-        every = self.config
+        every, first = self.config, self.step
         while self.step < every.steps and not self._patience_is_over() and not self._asked(asked):
             self._advance()
             report.advance()
+            if self.step == first + 1 and self.ranks.first and not self.run.real.exists():
+                report.real(self._seen())
             for problem in self.batches.problems():
                 log.warning("%s", problem)
             if self._due(every.log_every):
                 report.values(self.step, self._look(self._means.take(self.step)), self._waiting())
-            if self._due(every.sample_every) or self.step == every.steps:
+            if self._due(every.sample_every) or self.step == every.steps or self._early():
                 self._means.read(self.step)  # of a run that has diverged, say so instead of drawing it
                 if self.ranks.first:
                     report.picture(self.step, self.preview())
@@ -303,6 +316,10 @@ class Trainer:
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0
+
+    def _early(self) -> bool:
+        """Whether it is one of the first samples, which tell soon that something is learned."""
+        return self.step in EARLY and self.step < self.config.sample_every
 
     def _look(self, values: dict[str, float]) -> dict[str, float]:
         """What is logged: the means, and how much samples differ. Says what looks wrong with them."""

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fastgan.data import grid, save_png, scatter, to_uint8
+from fastgan.data import enlarged, grid, save_png, scatter, to_uint8
+from fastgan.data.pictures import by_class
 
 
 def cells(count, channels=3, height=4, width=5):
@@ -174,3 +175,17 @@ class TestSavePng:
         with pytest.raises(FileNotFoundError, match=r"there is no directory .*absent, create it first"):
             save_png(tmp_path / "absent" / "picture.png", cells(1)[0])
         assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("size", "times"), [((16, 16), 32), ((274, 20), 2), ((512, 8), 1), ((3, 600), 1)])
+def test_enlarged_by_a_whole_factor(size, times):
+    image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
+    large = enlarged(image)
+    assert large.shape == (3, size[0] * times, size[1] * times)
+    assert all(torch.equal(large[:, y::times, x::times], image) for y in range(times) for x in range(times))
+
+
+def test_rows_of_classes_are_whole():
+    assert by_class(64, 10) == (60, 10)
+    assert by_class(64, 8) == (64, 8)
+    assert [by_class(9, classes) for classes in (0, 1, 10)] == [(9, None)] * 3

@@ -5,12 +5,16 @@ import json
 import os
 import signal
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from states import same, state
 
-from fastgan.data import ImageData
+from fastgan.data import Batches, ImageData
+from fastgan.systems import create
 from fastgan.training import Trainer, config, load
+from fastgan.training.report import picture
 
 EVERY = {"sample_every": 4, "checkpoint_every": 3, "log_every": 2, "samples": 4, "batch_size": 8}
 
@@ -126,6 +130,7 @@ class TestRun:
             "config.yaml",
             "log.txt",
             "metrics.jsonl",
+            "real.png",
             "samples",
             "tensorboard",
             "training.gif",
@@ -137,6 +142,39 @@ class TestRun:
         assert (written["data"], written["batch_size"], written["steps"]) == ("noise", 8, 6)
         assert state(out)["data"] == {"name": "noise", "images": 50, "channels": 1, "resolution": 16}
         assert state(out)["versions"]["torch"] == torch.__version__
+
+    def test_the_first_samples_come_early(self, start, tmp_path):
+        start(sample_every=30).fit(26)
+        assert sorted(os.listdir(tmp_path / "run" / "samples")) == [f"step-0000{n}.png" for n in (10, 25, 26)]
+        start("none", sample_every=0).fit(11)
+        assert os.listdir(tmp_path / "none" / "samples") == ["step-000011.png"]
+
+    def test_real_is_what_the_network_sees(self, start, pictures, tmp_path):
+        def seen(name):
+            return torch.from_numpy(np.array(Image.open(tmp_path / name / "real.png")))
+
+        def shown(name, images):
+            return torch.equal(seen(name), picture(images)[0])
+
+        trainer = start("plain")
+        trainer.fit(1)
+        expected = next(Batches(pictures, 8, seed=0, device="cpu")).images[:4]
+        assert shown("plain", expected)
+        trainer.fit(2)
+        assert shown("plain", expected)  # of another batch it would be another picture
+        start("flipped", flip=True).fit(1)
+        assert shown("flipped", next(Batches(pictures, 8, seed=0, device="cpu", flip=True)).images[:4])
+        start("augmented", config={"augment": "cutout"}).fit(1)
+        hidden = (picture(expected)[0] != seen("augmented")).float().mean()
+        assert 0.02 < hidden < 0.3  # a square of each, of which a part may lie outside
+
+    def test_of_a_conditional_system_each_column_is_a_class(self, pictures, tmp_path):
+        labels = torch.arange(50) % 3
+        data = dataclasses.replace(pictures, labels=labels, classes=("a", "b", "c"))
+        system = create("acgan", resolution=16, channels=1, width=8, latent=8, classes=3)
+        trainer = Trainer(system, data, out=tmp_path / "run", device="cpu", **{**EVERY, "samples": 8})
+        images = system.sample(6, latent=trainer.latents[:6], labels=torch.tensor([0, 1, 2, 0, 1, 2]))
+        assert torch.equal(trainer.preview(), picture(images, columns=3))
 
     def test_data_by_name(self, tiny, tmp_path):
         Trainer(tiny(channels=3), "digits", out=tmp_path / "run", device="cpu", **EVERY).fit(2)
