@@ -19,8 +19,11 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from fastgan.training.export import export
+    from fastgan.training.run import quoted
 
     out = args.out or f"{Path(args.run).resolve().name}.safetensors"
     described = export(args.run, out, averaged=not args.raw, which=args.checkpoint)
-    print(f"{out} and {described.name}: `fastgan sample {out}` draws from them, fastgan.load({out!r}) loads them")
+    print(
+        f"{out} and {described.name}: `fastgan sample {quoted(out)}` draws from them, fastgan.load({out!r}) loads them"
+    )
     return 0

@@ -92,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= given.get("seed", 0) < 2**63:
         raise ValueError(f"--seed must lie in 0..2**63 - 1, not {given['seed']}")
     from fastgan.training.distributed import join, leave
+    from fastgan.training.run import quoted
 
     ranks, _ = join(given.get("device", "auto"))
     if not ranks.first:
@@ -104,7 +105,9 @@ def run(args: argparse.Namespace) -> int:
     if ranks.first and done:
         print(f"{trainer.run.path} has done its {steps} steps; --steps N with a larger N trains it on")
     elif ranks.first:
-        print(f"{trainer.run.path}: {trainer.step} steps done; `fastgan sample {trainer.run.path}` draws from it")
+        print(
+            f"{trainer.run.path}: {trainer.step} steps done; `fastgan sample {quoted(trainer.run.path)}` draws from it"
+        )
     if ranks.count > 1:
         ranks.gather(None)  # all have come here
         leave(0)
@@ -130,6 +133,9 @@ def _again(out: str, given: dict[str, Any]) -> Any:
 
 
 def _started(given: dict[str, Any], ranks: Any) -> Any:
+    import dataclasses
+
+    from fastgan.data.registry import absolute
     from fastgan.systems import names
     from fastgan.training import Trainer, config
     from fastgan.training.run import Run
@@ -144,6 +150,7 @@ def _started(given: dict[str, Any], ranks: Any) -> Any:
             "--resume RUN"
         )
     asked = config.make(values, given.get("config", "fastgan train"))
+    asked = dataclasses.replace(asked, data=absolute(asked.data))
     out = given.get("out", f"runs/{asked.system}-{_slug(asked.data)}")
     # torchrun starts all processes again, by the same command, when one has died.
     restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"

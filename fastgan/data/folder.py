@@ -1,64 +1,89 @@
 """A folder of pictures: class folders give labels, `captions.csv` gives captions."""
 
-import csv
-import errno
-import io
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 
-from fastgan.data.decode import EXTENSIONS, Unusable
+from fastgan.data.captions import Table
+from fastgan.data.decode import Unusable
 from fastgan.data.lazy import LazyPictures
-from fastgan.data.problems import NAMED, printable
-
-CAPTIONS = "captions.csv"
-FILE_COLUMNS = ("file", "file_name", "filename", "image")
-CAPTION_COLUMNS = ("caption", "text")
-LABEL_COLUMNS = ("label", "class")
+from fastgan.data.problems import examples, printable
+from fastgan.data.scan import (
+    CAPTIONS,
+    NOT_THE_PICTURES,
+    first_folders,
+    natural,
+    parts_among,
+    scan,
+    training_part,
+    without_pictures,
+)
 
 # Bytes of a file that is read at once: a decoder takes a file in many small pieces.
 SMALL = 16 << 20
 
-# An error of the process or the machine, not of the picture.
-NOT_THE_PICTURES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+RULES = 2  # by which pictures and classes are found; a run goes on by those that it began with
 
 
 class Folder(LazyPictures):
     """The pictures below `root`, sorted by their relative paths; they are told by content, found by extension.
 
-    root/CLASS/**/*.jpg: the first folder is the class, unless pictures lie at the root too. Hidden files and folders
-    are ignored, symbolic links followed. root/captions.csv: see `_Table`; what it does not list is left out.
+    root/CLASS/**/*.jpg: the first folder is the class, unless pictures lie at the root too; classes are in natural
+    order, 2 before 10. Where the first folders are train, test and the like, root/train is taken for the root.
+    Hidden files and folders are ignored, symbolic links followed, runs of FastGAN left out.
+    root/captions.csv: see `Table`; what it does not list is left out.
+    rules: 1 for those of runs whose checkpoint names no others: every first folder is a class, in the order of their
+        characters, and what runs have drawn is data, too.
     Raises ValueError where there is no picture or captions.csv cannot be used.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, rules: int = RULES) -> None:
         super().__init__(root, (), None, None)
+        self.rules = rules
         self._root = root
-        paths, self.remarks = _scan(root)
+        paths, self.remarks, self.left_out = found = scan(root, runs=rules == 1)
         if not paths:
-            raise ValueError(
-                f"there is no picture in {printable(root)}: files of the kinds {' '.join(sorted(EXTENSIONS))} are "
-                f"taken from it and from its folders"
-            )
+            raise without_pictures(root, found)
+        if rules > 1 and not Path(root, CAPTIONS).is_file() and (part := training_part(paths)):
+            paths = self._only(part, paths)
         names = self._classes_of(paths)
-        table = Path(root, CAPTIONS)
+        table = Path(self._root, CAPTIONS)
         if table.is_file():
-            rows = _Table(table, paths, self.remarks)
+            rows = Table(table, paths, self.remarks, exact=rules == 1)
             folders = dict(zip(paths, names)) if names else {}
             paths, self.captions = rows.files, tuple(rows.captions)
             names = rows.labels or [folders[path] for path in paths if folders]
-        self.classes = tuple(sorted(set(names)))
+        self.classes = tuple(sorted(set(names), key=natural if rules > 1 else None))
         self._labels = _indices(names, self.classes)
         self._paths = _Packed(paths)
+
+    def _only(self, part: str, paths: Sequence[str]) -> list[str]:
+        """The pictures of one folder, which becomes the root."""
+        inside = [path.partition(os.sep)[2] for path in paths if path.startswith(part + os.sep)]
+        others = sorted(first_folders(paths) - {part})
+        if others:
+            self.left_out["other parts"] = len(paths) - len(inside)
+            self.remarks.append(
+                f"{printable(self._root)}: {examples([part, *others])} are parts of a data set, not classes: taken are "
+                f"the {len(inside)} pictures of {part}, left out {len(paths) - len(inside)} others; for these, give "
+                f"their folder, such as {printable(os.path.join(self._root, others[0]))}"
+            )
+        self._root = os.path.join(self._root, part)
+        return inside
 
     def _classes_of(self, paths: Sequence[str]) -> list[str]:
         """The first folder of each path; empty where pictures lie at the root."""
         at_root = sum(os.sep not in path for path in paths)
         if not at_root:
+            if parts := parts_among(first_folders(paths)):
+                self.remarks.append(
+                    f"{printable(self._root)}: the folders {examples(sorted(parts))} are taken as classes; to train on "
+                    f"one of them alone, give its folder"
+                )
             return [path.split(os.sep, 1)[0] for path in paths]
         if at_root < len(paths):
             self.remarks.append(
@@ -66,6 +91,15 @@ class Folder(LazyPictures):
                 f"classes"
             )
         return []
+
+    def by_rules(self, rules: int) -> "Folder":
+        """The same folder by other rules."""
+        other = Folder(self.name, rules)
+        return other._changed(_resolution=self._resolution, _channels=self._channels)
+
+    def listing(self) -> list[tuple[str, int | None]]:
+        """Path, with slashes, and label of every picture, in order."""
+        return [(self._paths[i].replace(os.sep, "/"), self._label(i)) for i in range(len(self))]
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -124,115 +158,3 @@ def open_regular(path: str) -> BinaryIO | bytes:
         return file
     with file:
         return file.read()
-
-
-def _scan(root: str) -> tuple[list[str], list[str]]:
-    """Relative paths of the pictures, sorted, and what was left out. Every folder is visited once, whatever links."""
-    found: list[str] = []
-    remarks: list[str] = []
-    visited: set[tuple[int, int]] = set()
-    pending = [""]
-    while pending:
-        folder = pending.pop()
-        try:
-            status = os.stat(os.path.join(root, folder))
-            if (status.st_dev, status.st_ino) in visited:
-                continue
-            visited.add((status.st_dev, status.st_ino))
-            with os.scandir(os.path.join(root, folder)) as entries:
-                inside = sorted(entries, key=lambda entry: entry.name, reverse=True)
-        except OSError as error:
-            if not folder or error.errno in NOT_THE_PICTURES:
-                raise
-            remarks.append(f"{printable(folder)}: {os.strerror(error.errno or 0).lower()}, left out")
-            continue
-        for entry in inside:
-            path = os.path.join(folder, entry.name)
-            if entry.name.startswith("."):
-                continue
-            if os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
-                if _is(entry.is_file):
-                    found.append(path)
-                else:
-                    remarks.append(f"{printable(path)}: not a regular file, left out")
-            elif _is(entry.is_dir):
-                pending.append(path)
-    # By parts, so that a folder's files stay together; the bytes of the names decide, not the locale.
-    return sorted(found, key=lambda path: os.fsencode(path).split(os.fsencode(os.sep))), sorted(remarks)
-
-
-def _is(test: object) -> bool:
-    try:
-        return test()  # type: ignore[operator]
-    except OSError:
-        return False
-
-
-class _Columns(NamedTuple):
-    file: str
-    caption: str
-    label: str | None
-
-
-class _Table:
-    """captions.csv: columns file (file_name, filename, image), caption (text) and, if labels are wanted, label (class).
-
-    UTF-8 or UTF-16 with or without a mark, else Windows-1252; a picture may have several rows.
-    """
-
-    def __init__(self, path: Path, paths: Iterable[str], remarks: list[str]) -> None:
-        self.files: list[str] = []
-        self.captions: list[str] = []
-        self.labels: list[str] = []
-        known = {path.replace(os.sep, "/"): path for path in paths}
-        where = printable(str(path))
-        missing = 0
-        try:
-            rows = csv.DictReader(io.StringIO(_text(path), newline=""))
-            columns = _columns(rows.fieldnames or (), where)
-            for row in rows:
-                name = os.path.normpath((row[columns.file] or "").strip().replace("\\", "/")).replace(os.sep, "/")
-                if name not in known:
-                    missing += 1
-                    if missing <= NAMED:
-                        remarks.append(f"{where} line {rows.line_num}: no picture {printable(name)}, left out")
-                    continue
-                self.files.append(known[name])
-                self.captions.append((row[columns.caption] or "").strip())
-                if columns.label is not None:
-                    label = (row[columns.label] or "").strip()
-                    if not label:
-                        raise ValueError(f"{where} line {rows.line_num}: the {columns.label} is empty: give every one")
-                    self.labels.append(label)
-        except csv.Error as error:
-            raise ValueError(f"{where} line {rows.line_num} is not CSV ({error}): mend or remove it") from None
-        if not self.files:
-            raise ValueError(f"{where} names no picture that is there: its files are relative to the folder it is in")
-        if missing > NAMED:
-            remarks.append(f"{where}: {missing} pictures that it names are missing")
-        if unlisted := len(known) - len(set(self.files)):
-            remarks.append(f"{where} does not list {unlisted} of {len(known)} pictures, which are left out")
-
-
-def _columns(header: Sequence[str], where: str) -> _Columns:
-    names = {(name or "").strip().lower(): name for name in reversed(header)}
-    file, caption, label = (
-        next((names[choice] for choice in choices if choice in names), None)
-        for choices in (FILE_COLUMNS, CAPTION_COLUMNS, LABEL_COLUMNS)
-    )
-    if file is None or caption is None:
-        raise ValueError(
-            f"{where} must begin with a line that names the columns file and caption (and label, if there are any), "
-            f"got {printable(', '.join(header)) or 'nothing'}"
-        )
-    return _Columns(file, caption, label)
-
-
-def _text(path: Path) -> str:
-    content = path.read_bytes()
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return content.decode("utf-16", "replace")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("cp1252", "replace")

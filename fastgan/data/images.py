@@ -1,5 +1,6 @@
 """A data set of images held in memory."""
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +12,8 @@ LUMA = (0.299, 0.587, 0.114)
 
 # Resizing works in float32, four times the size of the images: at most this many values at once.
 CHUNK_VALUES = 1 << 23
+
+DIGESTED = 16 << 20  # bytes of pixels that tell one data set from another
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +30,7 @@ class ImageData:
     classes: tuple[str, ...] = ()
     captions: tuple[str, ...] = ()
     name: str = "images"
+    digest: str = ""  # of what it was before it was resized or made grey, where it was
 
     def __post_init__(self) -> None:
         if not isinstance(self.images, Tensor) or self.images.dtype != torch.uint8:
@@ -67,6 +71,9 @@ class ImageData:
         channels, height, width = self.images.shape[1:]
         return channels, height, width
 
+    def _origin(self) -> str:
+        return self.digest or pixel_digest(self.images, self.labels)
+
     def resize(self, resolution: int) -> "ImageData":
         """The images at resolution x resolution: antialiased bicubic, rounded and clamped to 0..255.
 
@@ -80,13 +87,13 @@ class ImageData:
         top, left = (height - side) // 2, (width - side) // 2
         square = self.images[:, :, top : top + side, left : left + side]
         if side == resolution:
-            return replace(self, images=square.contiguous())
+            return replace(self, digest=self._origin(), images=square.contiguous())
         resized = square.new_empty(*square.shape[:2], resolution, resolution)
         chunk = max(1, CHUNK_VALUES // (square.shape[1] * max(side, resolution) ** 2))
         for source, target in zip(square.split(chunk), resized.split(chunk)):
             values = F.interpolate(source.float(), (resolution, resolution), mode="bicubic", antialias=True)
             target.copy_(values.round_().clamp_(0, 255))
-        return replace(self, images=resized)
+        return replace(self, digest=self._origin(), images=resized)
 
     def with_channels(self, channels: int) -> "ImageData":
         """The images in grey (1: ITU-R BT.601 luma) or with three channels (3: grey repeated)."""
@@ -97,13 +104,25 @@ class ImageData:
         if have not in (1, 3):
             raise ValueError(f"images of {have} channels cannot be made grey or RGB: only 1 or 3 channels can")
         if channels == 3:
-            return replace(self, images=self.images.repeat(1, 3, 1, 1))
+            return replace(self, digest=self._origin(), images=self.images.repeat(1, 3, 1, 1))
         grey = self.images.new_empty(len(self), 1, *self.images.shape[2:])
         chunk = max(1, CHUNK_VALUES // self.images[0].numel())
         for source, target in zip(self.images.split(chunk), grey.split(chunk)):
             red, green, blue = source.float().unbind(1)
             target[:, 0] = (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue).round_().clamp_(0, 255)
-        return replace(self, images=grey)
+        return replace(self, digest=self._origin(), images=grey)
+
+
+def pixel_digest(images: Tensor, labels: Tensor | None) -> str:
+    """Of the labels and of up to 16 MiB of the images, evenly over them: the same on any device."""
+    each = max(1, images[0].numel() * images.element_size()) if len(images) else 1
+    count = max(1, min(len(images), DIGESTED // each))
+    chosen = torch.arange(count, device=images.device) * len(images) // count
+    parts = [f"{tuple(images.shape)} {images.dtype}".encode()]
+    for part in (images[chosen], labels):
+        if part is not None:
+            parts.append(part.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def check_positive_int(name: str, value: int) -> None:

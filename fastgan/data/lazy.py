@@ -30,6 +30,7 @@ class Pictures:
         self.name = name
         self.classes = tuple(classes)
         self.remarks: list[str] = []  # on the data set as a whole
+        self.left_out: dict[str, int] = {}  # files or pictures that are not among them, by kind
         self._resolution = resolution
         self._channels = channels
 
@@ -84,7 +85,7 @@ class Pictures:
         check_channels(channels)
         return self._changed(_channels=channels)
 
-    def _changed(self, **values: int) -> Any:
+    def _changed(self, **values: int | None) -> Any:
         other = copy.copy(self)
         other.__dict__.pop("shape", None)
         other.__dict__.update(values)

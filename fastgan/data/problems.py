@@ -1,6 +1,6 @@
 """What is said about pictures that were left out or converted."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 # Left out, this many are named, later ones counted; of what is converted, the first few.
@@ -57,6 +57,12 @@ class Ledger:
                 self._said[kind] = max(count, 1)
                 lines.append(f"converted ({kind}): {count} by now, such as {', '.join(examples)}")
         return lines
+
+
+def examples(names: Sequence[str], most: int = EXAMPLES) -> str:
+    """The first of the names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return printable(", ".join(names[:most])) + more
 
 
 def printable(text: str) -> str:

@@ -10,7 +10,7 @@ from fastgan.data.digits import digits
 from fastgan.data.emoji import emoji
 from fastgan.data.folder import Folder
 from fastgan.data.gaussians import Points, grid, ring
-from fastgan.data.hub import is_hugging_face, is_table, load_hub, wrapped
+from fastgan.data.hub import TABLES, is_hugging_face, is_table, load_hub, wrapped
 from fastgan.data.images import ImageData, check_positive_int
 from fastgan.data.lazy import Pictures
 from fastgan.data.problems import printable
@@ -33,8 +33,8 @@ def load(
         or a data set of that library.
     ->  with .name, .classes, .captions but for a stream, .shape (channels, height, width), .resize, .with_channels.
 
-    Raises ValueError for an unknown name or a path that is not there, ImportError where the data set needs a package
-    that is missing, OSError where it cannot be read.
+    Raises ValueError for an unknown name or a path that is not there, TypeError for what is neither, ImportError where
+    the data set needs a package that is missing, OSError where it cannot be read.
     """
     if resolution is not None:
         check_positive_int("resolution", resolution)
@@ -47,11 +47,23 @@ def load(
     return data if resolution is None else data.resize(resolution)
 
 
+def absolute(name: str) -> str:
+    """The name of a data set, by which `load` finds it from every directory: a path that is there becomes absolute."""
+    prefix, colon, rest = name.partition(":")
+    if colon and prefix in ("hf", "hf-stream"):
+        path, at, split = (rest, "", "") if os.path.exists(rest) else rest.partition("@")
+        return f"{prefix}:{os.path.abspath(path)}{at}{split}" if os.path.exists(path) else name
+    return name if name in _LOADERS or not os.path.exists(name) else os.path.abspath(name)
+
+
 def _named(name: Any) -> ImageData | Points | Pictures:
     if isinstance(name, os.PathLike):
         name = os.path.join(os.curdir, name) if os.fspath(name) in _LOADERS else os.fspath(name)
     if not isinstance(name, str):
-        raise _unknown(name)
+        raise TypeError(
+            f"load takes the name or the path of a data set, not a {type(name).__name__}: a data set made in Python "
+            f"goes to Batches or Trainer as it is; its items tell their size and channels"
+        )
     if name in _LOADERS:
         return _LOADERS[name]()
     if name.startswith(("hf:", "hf-stream:")):
@@ -65,13 +77,17 @@ def _named(name: Any) -> ImageData | Points | Pictures:
     return Folder(name)
 
 
-def _unknown(name: Any) -> ValueError:
-    near = get_close_matches(str(name).lower(), _LOADERS, n=3, cutoff=0.5)
-    if not near and isinstance(name, str) and (parent := Path(name).parent).is_dir():
-        beside = {entry.name: str(entry) for entry in parent.iterdir() if not entry.name.startswith(".")}
+def _unknown(name: str) -> ValueError:
+    near = get_close_matches(name.lower(), _LOADERS, n=3, cutoff=0.5)
+    if not near and (parent := Path(name).parent).is_dir():
+        beside = {entry.name: str(entry) for entry in parent.iterdir() if _may_be_data(entry)}
         near = [beside[match] for match in get_close_matches(Path(name).name, beside, n=3, cutoff=0.7)]
     hint = f"did you mean {' or '.join(printable(repr(match)) for match in near)}? " if near else ""
     return ValueError(
         f"unknown data set {printable(repr(name))}: {hint}accepted are {', '.join(_LOADERS)}, a path that exists (a "
         f"folder of pictures, .parquet and .arrow files) and hf:NAME"
     )
+
+
+def _may_be_data(path: Path) -> bool:
+    return not path.name.startswith(".") and (path.is_dir() or path.suffix in TABLES)

@@ -55,6 +55,7 @@ class System(nn.Module, ABC):
     Config: ClassVar[type]
     averaged: ClassVar[tuple[str, ...]] = ("generator",)  # submodules that samples come from
     classes: int = 0  # how many a sample may be asked to be of; 0: it is not conditional
+    class_names: tuple[str, ...] = ()  # of these, in the order of their numbers; empty where the data named none
     batches: int = 1  # how many batches, put together, one step takes
     stream: Stream | None = None  # where latents come from while a trainer is at work; else the global generator
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ def make(values: Mapping[str, Any], owner: str) -> Config:
 
 
 def write(path: Path, config: Config) -> None:
-    header = HEADER.format(path=path, run=path.parent)
+    header = HEADER.format(path=shlex.quote(str(path)), run=shlex.quote(str(path.parent)))
     text = header + yaml.safe_dump(config.plain(), sort_keys=False, allow_unicode=True)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")

@@ -1,8 +1,8 @@
 """The generator of a run in two files: weights as safetensors, and a JSON file that says what they are.
 
 run.safetensors     the tensors of the submodules that samples come from, by their names in the system
-run.json            format, system, options (all of them), averaged, step, image_shape, versions, and the SHA-256 of
-                    the other file
+run.json            format, system, options (all of them), averaged, step, image_shape, data (name, number of images,
+                    names of classes, digest), versions, and the SHA-256 of the other file
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fastgan.random import private
 from fastgan.systems import System, create
-from fastgan.training.run import Run, config_of, system_of, versions
+from fastgan.training.run import Run, config_of, name_classes, quoted, system_of, versions
 
 FORMAT = 1
 SUFFIX = ".safetensors"
@@ -54,6 +54,7 @@ def export(
         "averaged": bool(averages),
         "step": state["step"],
         "image_shape": list(system.image_shape),
+        "data": {name: state["data"].get(name) for name in ("name", "images", "classes", "digest")},
         "versions": versions(),
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
@@ -75,7 +76,9 @@ def read_export(path: str | os.PathLike[str]) -> System:
     try:
         weights = path.read_bytes()
     except FileNotFoundError:
-        raise FileNotFoundError(f"there is no file {path}; `fastgan export RUN --out {path}` makes one") from None
+        raise FileNotFoundError(
+            f"there is no file {path}; `fastgan export RUN --out {quoted(path)}` makes one"
+        ) from None
     record = _read(described)
     if hashlib.sha256(weights).hexdigest() != record["sha256"]:
         raise ValueError(
@@ -93,6 +96,7 @@ def read_export(path: str | os.PathLike[str]) -> System:
     _check(tensors, _generating(system), path)
     floating = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), system.dtype)
     system.to(floating).load_state_dict(tensors, strict=False)
+    name_classes(system, record.get("data") or {})
     return system.eval()
 
 

@@ -2,6 +2,8 @@
 
 config.yaml         everything the run was asked for
 checkpoint.pt       everything training needs to go on (checkpoint.previous.pt: the one before; checkpoint.best.pt)
+data.json           what is known of the data: number, classes, what was left out
+data.txt.gz         of a folder, its pictures
 metrics.jsonl       one line of logged values every `log_every` steps
 log.txt             what the run said
 real.png            pictures of the data as the network sees them
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +32,7 @@ from fastgan.systems import System, create
 from fastgan.training import checkpoint
 from fastgan.training.config import Config, make, read
 
+LEFT = ("log.txt", "training.gif")  # what else may be left of a run
 CHECKPOINTS = ("last", "best", "previous")
 _STATE: dict[str, Any] = {
     "config": dict,
@@ -53,6 +57,8 @@ class Run:
         self.path = Path(out)
         self.config = self.path / "config.yaml"
         self.checkpoint = self.path / "checkpoint.pt"
+        self.data = self.path / "data.json"
+        self.listing = self.path / "data.txt.gz"
         self.metrics = self.path / "metrics.jsonl"
         self.real = self.path / "real.png"
         self.samples = self.path / "samples"
@@ -69,8 +75,13 @@ class Run:
             raise FileExistsError(f"{self.path} is a file; a run needs a directory of its own")
         if self.saved:
             raise FileExistsError(
-                f"{self.path} already holds a run; continue it with `fastgan train --resume {self.path}` "
+                f"{self.path} already holds a run; continue it with `fastgan train --resume {quoted(self.path)}` "
                 "(in Python: Trainer.resume), or choose another directory"
+            )
+        if others := self._others():
+            raise FileExistsError(
+                f"{self.path} holds other files, such as {others[0]}: a run needs a directory of its own, which is new "
+                "or empty"
             )
         try:
             self.samples.mkdir(parents=True, exist_ok=True)
@@ -79,6 +90,17 @@ class Run:
             raise PermissionError(
                 f"cannot write to {self.path} ({error.strerror}); choose another directory"
             ) from error
+
+    def _others(self) -> list[str]:
+        """What lies there, and is not left of a run that stopped before its first checkpoint."""
+        try:
+            names = sorted(entry.name for entry in self.path.iterdir() if not entry.name.startswith("."))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        own = {path.name for path in (self.config, self.data, self.listing, self.metrics, self.tensorboard)}
+        pictures = [] if not self.samples.is_dir() else sorted(file.name for file in self.samples.iterdir())
+        foreign = [f"samples/{name}" for name in pictures if not _drawn(name)]
+        return [name for name in names if name not in {*own, *LEFT, self.samples.name}] + foreign
 
     def read(self, which: str = "last") -> dict[str, Any]:
         """The state in a checkpoint: "last", "best" or "previous".
@@ -145,6 +167,16 @@ class Run:
             lock.release()
 
 
+def quoted(path: str | os.PathLike[str]) -> str:
+    """A path as part of a command."""
+    return shlex.quote(os.fspath(path))
+
+
+def _drawn(name: str) -> bool:
+    """Whether a picture is called like those that a run draws."""
+    return name.startswith(("step-", "real", "."))
+
+
 def versions() -> dict[str, str]:
     from fastgan import __version__
 
@@ -168,6 +200,7 @@ def load(path: str | os.PathLike[str], *, averaged: bool = True, which: str = "l
     system = system_of(state, config_of(state, run))
     averages = state["ema"]["averages"] if averaged and state["ema"] is not None else {}
     run.restore(system, {**state["system"], **averages})
+    name_classes(system, state["data"])
     return system.to(choose_device(device)).eval()
 
 
@@ -182,6 +215,12 @@ def system_of(state: dict[str, Any], config: Config) -> System:
         system = create(config.system, **config.options)
     double = any(getattr(value, "dtype", None) is torch.float64 for value in state["system"].values())
     return system.double() if double else system
+
+
+def name_classes(system: System, known: dict[str, Any]) -> None:
+    """Give the system the names of its classes, where the data that it was trained on have told them."""
+    names = known.get("classes") or ()
+    system.class_names = tuple(names) if len(names) == system.classes else ()
 
 
 def choose_device(name: str) -> torch.device:

@@ -1,23 +1,54 @@
-"""The data of a run, as its system needs them."""
+"""The data of a run: as its system needs them, and what the run remembers of them."""
 
 from __future__ import annotations
 
+import gzip
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from torch import Tensor
 
 from fastgan import data as datasets
 from fastgan.data import Batches
+from fastgan.data.folder import Folder
+from fastgan.data.identity import Listing, difference, identity
+from fastgan.data.lazy import Pictures
+from fastgan.data.registry import absolute
+from fastgan.data.writing import replace_file
 from fastgan.systems import System
+from fastgan.training.run import Run, quoted
 
 
-def load_data(name: str, system: System) -> Any:
-    """What `fastgan.data.load` loads by that name, in the system's size and channels."""
-    channels, height, _ = system.image_shape
-    try:
-        return datasets.load(name, height, channels)
-    except ValueError as error:
-        raise ValueError(f"{error}. Data made in Python go to Trainer.resume as data=") from error
+def name_of(data: Any) -> str:
+    """What config.yaml says of the data: by which they are found again, where they have a name or a path."""
+    if isinstance(data, str | os.PathLike):
+        return absolute(os.fspath(data))
+    name = str(getattr(data, "name", type(data).__name__))
+    return absolute(name) if isinstance(data, Pictures) else name
+
+
+def load_data(data: Any, system: System, known: Mapping[str, Any] | None = None) -> Any:
+    """What `fastgan.data.load` loads by that name, in the system's size and channels; data made in Python as they are.
+
+    known: what a checkpoint says of them. Pictures are found by the rules of that time.
+    """
+    source = data
+    if isinstance(data, str):
+        channels, height, _ = system.image_shape
+        try:
+            source = datasets.load(data, height, channels)
+        except ValueError as error:
+            if known is None or os.path.exists(data):
+                raise
+            raise ValueError(
+                f"{error}. Where the data lie elsewhere now, --data PATH says where (in Python: data=); data made in "
+                "Python go to Trainer.resume as data="
+            ) from error
+    rules = known.get("rules", 1) if known is not None else None
+    return source.by_rules(rules) if rules and isinstance(source, Folder) and source.rules != rules else source
 
 
 def describe(source: Any, name: str, batches: Batches, system: System) -> dict[str, Any]:
@@ -30,13 +61,63 @@ def describe(source: Any, name: str, batches: Batches, system: System) -> dict[s
         batches.load_state_dict(start)
     expected = system.image_shape
     if channels != expected[0]:
+        way = _way(source, f"data.with_channels({expected[0]})")
         raise ValueError(
             f"{system.name} makes images of {expected[0]} channels, {name} has {channels}: create the system "
-            f"with channels={channels}, or use data.with_channels({expected[0]})"
+            f"with channels={channels}, or {way}"
         )
     if (height, width) != expected[1:]:
+        way = _way(source, f"data.resize({expected[1]})")
         raise ValueError(
             f"{system.name} makes images of {expected[1]}x{expected[2]} pixels, {name} has {height}x{width}: "
-            f"create the system with another resolution, or use data.resize({expected[1]})"
+            f"create the system with another resolution, or {way}"
         )
-    return {"name": name, "images": batches.count, "channels": channels, "resolution": height}
+    known = identity(source)
+    if 0 < system.classes < (classes := len(known["classes"])):
+        raise ValueError(
+            f"{system.name} was made for {system.classes} classes, {name} has {classes}: create the system with "
+            f"classes={classes}"
+        )
+    return {"name": name, "images": batches.count, "channels": channels, "resolution": height, **known}
+
+
+def check_same(source: Any, before: dict[str, Any], now: dict[str, Any], run: Run, system: System) -> None:
+    """ValueError, which says what has changed, if the data are not those that the run was trained on."""
+    listings = None
+    if isinstance(source, Folder) and (listing := _read_listing(run, before.get("digest"))):
+        listings = listing, source.listing()
+    changed = difference(before, now, listings)
+    if changed:
+        raise ValueError(
+            f"the run in {run.path} was trained on other data: {changed}. The order of the images follows from their "
+            f"number and order, so that a run goes on with the data it began with: put them back, or give their place "
+            f"with --data. To train on the data as they are now, start a new run from these weights: fastgan train "
+            f"{system.name} --data {quoted(now['name'])} --init-from {quoted(run.path)}"
+        )
+
+
+def record(run: Run, data: Mapping[str, Any], source: Any) -> None:
+    """Write what is known of the data beside the checkpoint, for whoever reads it: data.json, and of a folder its
+    pictures, data.txt.gz, by which a later `check_same` tells which ones have changed."""
+    replace_file(run.data, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
+    if isinstance(source, Folder) and _read_listing(run, data["digest"]) is None:
+        lines = [data["digest"], *(f"{'' if label is None else label}\t{path}" for path, label in source.listing())]
+        # A name may hold anything but a zero byte and a slash, a line break among them.
+        replace_file(run.listing, gzip.compress("\0".join(lines).encode(errors="surrogateescape"), 6, mtime=0))
+
+
+def _read_listing(run: Run, digest: Any) -> Listing | None:
+    """What `record` wrote of the data with that digest; None where it did not."""
+    with suppress(OSError, EOFError, ValueError):
+        text = gzip.decompress(run.listing.read_bytes()).decode(errors="surrogateescape")
+        first, *lines = text.split("\0")
+        if first == digest:
+            split = (line.partition("\t") for line in lines)
+            return [(path, int(label) if label else None) for label, _, path in split]
+    return None
+
+
+def _way(source: Any, change: str) -> str:
+    """How the data are brought into another form: by a method, where they have it."""
+    method = change.partition(".")[2].partition("(")[0]
+    return f"use {change}" if hasattr(source, method) else "change the images in your data set"

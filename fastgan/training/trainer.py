@@ -19,6 +19,7 @@ from torch import Tensor
 from fastgan import backend
 from fastgan.data import Batch, Batches, ImageData, Points
 from fastgan.data.pictures import by_class
+from fastgan.data.registry import absolute
 from fastgan.systems import System
 from fastgan.systems.adversarial import AdversarialSystem
 from fastgan.systems.config import build
@@ -32,8 +33,8 @@ from fastgan.training.health import Check, Finding, NonFinite, below, not_finite
 from fastgan.training.interruption import Interruption, interruption
 from fastgan.training.means import Means
 from fastgan.training.report import Report, picture
-from fastgan.training.run import Run, choose_device, config_of, system_of, versions
-from fastgan.training.source import describe, load_data
+from fastgan.training.run import Run, choose_device, config_of, name_classes, quoted, system_of, versions
+from fastgan.training.source import check_same, describe, load_data, name_of, record
 from fastgan.training.staging import Staging
 from fastgan.training.step import Step, load_optimizer
 from fastgan.training.streams import Streams
@@ -77,7 +78,7 @@ class Trainer:
         asked = Config(
             system=system.name,
             options=dataclasses.asdict(system.config),
-            data=data if isinstance(data, str) else getattr(data, "name", type(data).__name__),
+            data=name_of(data),
             device=device,
             steps=0,
             **dataclasses.asdict(build(Settings, settings, "the trainer")),
@@ -100,7 +101,7 @@ class Trainer:
         if isinstance(system, str):
             changes["system"], system = system, None
         if isinstance(data, str):
-            changes["data"], data = data, None
+            changes["data"], data = absolute(data), None
         ranks, _ = join(changes.get("device", "auto"))
         state = ranks.from_first(run.read)
         before = config_of(state, run)
@@ -108,15 +109,10 @@ class Trainer:
         changed = config.changes(before, asked)
         if system is None:
             system = system_of(state, asked)
-        if data is None:
-            data = load_data(asked.data, system)
+        asked = dataclasses.replace(asked, data=absolute(asked.data))
         trainer = cls.__new__(cls)
-        trainer._prepare(system, data, run, asked)
-        if any(state["data"].get(name) != value for name, value in trainer.data.items() if name != "name"):
-            raise ValueError(
-                f"the run in {out} was trained on other data: {state['data']}, not {trainer.data}. The order of the "
-                "images follows from their number, so that a run needs the data it began with"
-            )
+        trainer._prepare(system, load_data(asked.data if data is None else data, system, state["data"]), run, asked)
+        check_same(trainer.source, state["data"], trainer.data, run, system)
         if changed and trainer.ranks.first:
             log.info("%s goes on with %s", out, "; ".join(changed.values()))
         if trainer.ranks.first and state["versions"] != versions():
@@ -134,7 +130,7 @@ class Trainer:
             raise ValueError(
                 f"batch_size {asked.batch_size} must be a multiple of the {self.ranks.count} processes that share it"
             )
-        self.source = load_data(data, system) if isinstance(data, str) else data
+        self.source = load_data(os.fspath(data) if isinstance(data, os.PathLike) else data, system)
         self.run = run
         self.config = asked
         self.step = 0  # steps done
@@ -153,6 +149,7 @@ class Trainer:
         self._staging = Staging(system.device) if system.device.type == "cuda" else None
         self.batches = self._batches(asked.workers)
         self.data = describe(self.source, self.config.data, self.batches, system)
+        name_classes(system, self.data)
         samples = asked.samples or (POINTS if system.image_shape[1:] == (1, 1) else IMAGES)
         self.latents = system.latent(samples, torch.Generator().manual_seed(asked.seed))
         self._means = Means(self.ranks)  # of the logged values
@@ -199,7 +196,7 @@ class Trainer:
                 log.warning("stopped early at step %d: %s", self.step, self._evaluation.verdict())
         elif self.step < steps:
             if self.ranks.first:
-                log.warning("stopped at step %d; to go on: fastgan train --resume %s", self.step, self.run.path)
+                log.warning("stopped at step %d; to go on: fastgan train --resume %s", self.step, quoted(self.run.path))
             if self._asked(asked) == signal.SIGTERM:
                 raise SystemExit(128 + signal.SIGTERM)
             raise KeyboardInterrupt
@@ -425,9 +422,10 @@ class Trainer:
         if checkpoint.identity(self.run.checkpoint) != self._identity:
             raise FileExistsError(
                 f"another trainer has saved a checkpoint in {self.run.path} since this one was made; go on from that "
-                f"with `fastgan train --resume {self.run.path}` (in Python: Trainer.resume)"
+                f"with `fastgan train --resume {quoted(self.run.path)}` (in Python: Trainer.resume)"
             )
         config.write(self.run.config, self.config)
+        record(self.run, self.data, self.source)
 
     def _go_back(self, error: NonFinite, asked: Interruption) -> None:
         """Back to the last checkpoint, with other random numbers. FloatingPointError once there were enough tries."""

@@ -90,7 +90,9 @@ def test_what_is_no_picture_is_left_out_and_named(tmp_path):
     data = load(tmp_path)
     assert paths(data) == ["cats/000.png", "cats/002.png", "cats/a link.png", "dogs/001.png", "dogs/003.png"]
     assert Batches(data, 2).problems() == [
-        f"cats/{name}.jpg: not a regular file, left out" for name in ("broken", "device", "folder", "pipe")
+        "1 of 6 files are of kinds that are not read and are left out: 1 .txt. Convert pictures among them to JPEG or "
+        "PNG, films to pictures",
+        *(f"cats/{name}.jpg: not a regular file, left out" for name in ("broken", "device", "folder", "pipe")),
     ]
     assert time.monotonic() - start < 5
 

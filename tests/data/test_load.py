@@ -100,12 +100,15 @@ class TestLoad:
             ("emojy", "unknown data set 'emojy': did you mean 'emoji'. accepted are digits, emoji, ring, grid"),
             ("Digits", "unknown data set 'Digits': did you mean 'digits'. accepted are digits, emoji"),
             ("imagenet", "unknown data set 'imagenet': accepted are digits, emoji"),
-            (["emoji"], "unknown data set .'emoji'.: "),
         ],
     )
     def test_suggests_the_nearest_name(self, name, message):
         with pytest.raises(ValueError, match=message):
             load(name)
+
+    def test_takes_names_and_paths_alone(self):
+        with pytest.raises(TypeError, match="not a list: a data set made in Python goes to Batches"):
+            load(["emoji"], 32)
 
     @pytest.mark.parametrize("arguments", [{"resolution": 0}, {"resolution": 32.0}, {"channels": 2}])
     def test_says_what_is_wrong(self, arguments):

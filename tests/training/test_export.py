@@ -93,6 +93,7 @@ class TestFiles:
         options = found.pop("options")
         assert options["width"] == 8
         assert options["slope"] == 0.2  # not asked for, written all the same
+        assert found.pop("data").keys() == {"name", "images", "classes", "digest"}
         assert found == {"format": 1, "system": "dcgan", "averaged": True, "step": 4, "image_shape": [1, 16, 16]}
 
     def test_whole_or_not_at_all(self, run, path, tmp_path, monkeypatch):
