@@ -53,8 +53,8 @@ def difference(
     listings: those of before and now, where they are known. What an older checkpoint does not say is not compared.
     """
     said: list[str] = []
-    if before["images"] != now["images"]:
-        said.append(f"{before['images']} images then, {now['images']} now")
+    if before.get("images") != now["images"]:
+        said.append(f"{before.get('images')} images then, {now['images']} now")
     then, since = (list(map(composed, known.get("classes") or ())) for known in (before, now))
     if "classes" in before and then != since:
         said.append(_classes(then, since, listings))
