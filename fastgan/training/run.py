@@ -32,7 +32,7 @@ from fastgan.systems import System, create
 from fastgan.training import checkpoint
 from fastgan.training.config import Config, make, read
 
-LEFT = ("log.txt", "training.gif")  # what else may be left of a run
+LEFT = ("log.txt", "training.gif", "real.png")  # what else may be left of a run
 CHECKPOINTS = ("last", "best", "previous")
 _STATE: dict[str, Any] = {
     "config": dict,
@@ -174,7 +174,7 @@ def quoted(path: str | os.PathLike[str]) -> str:
 
 def _drawn(name: str) -> bool:
     """Whether a picture is called like those that a run draws."""
-    return name.startswith(("step-", "real", "."))
+    return name.startswith(("step-", "."))
 
 
 def versions() -> dict[str, str]:

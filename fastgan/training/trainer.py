@@ -424,8 +424,8 @@ class Trainer:
                 f"another trainer has saved a checkpoint in {self.run.path} since this one was made; go on from that "
                 f"with `fastgan train --resume {quoted(self.run.path)}` (in Python: Trainer.resume)"
             )
-        config.write(self.run.config, self.config)
         record(self.run, self.data, self.source)
+        config.write(self.run.config, self.config)
 
     def _go_back(self, error: NonFinite, asked: Interruption) -> None:
         """Back to the last checkpoint, with other random numbers. FloatingPointError once there were enough tries."""
