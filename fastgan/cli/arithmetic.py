@@ -46,9 +46,10 @@ def run(args: argparse.Namespace) -> int:
     system = system_of(args)
     if of_points(system):
         raise ValueError(f"{args.run} makes points; arithmetic draws sums of pictures")
-    classes = labels_of(system, args.labels)[:1]
-    if args.labels and "," in args.labels:
+    classes = labels_of(system, args.labels)
+    if args.labels and len(classes) > 1:
         raise ValueError(f"arithmetic draws one class, as --labels {classes[0]}, not {args.labels}")
+    classes = classes[:1]
 
     import torch
 

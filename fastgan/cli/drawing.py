@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import csv
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,9 @@ READABLE = 56  # pixels a side that a cell with a number needs
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the latents (default: 0)")
     parser.add_argument(
-        "--labels", metavar="N,N,...", help="of a conditional system: classes, each in turn (default: all of them)"
+        "--labels",
+        metavar="CLASS,CLASS,...",
+        help="of a conditional system: names or numbers of classes, each in turn; a name goes first (default: all)",
     )
     parser.add_argument("--raw", action="store_true", help="the trained weights, not their moving average")
     parser.add_argument(
@@ -64,19 +68,36 @@ def latents(system: System, numbers: Sequence[int], seed: int) -> Tensor:
 
 
 def labels_of(system: System, asked: str | None) -> list[int]:
-    """The classes to draw, in turn, as `--labels` says; none where the system is not conditional."""
+    """The classes to draw, in turn, as `--labels` says: by name, else by number; none where the system is not
+    conditional. A name that holds a comma stands alone or in double quotes."""
+    from fastgan.data.identity import composed
+
     if asked is None:
         return list(range(system.classes))
     if not system.classes:
         raise ValueError(f"{system.name} is not conditional: its samples have no classes, leave out --labels")
-    try:
-        labels = [int(part) for part in asked.split(",")]
-    except ValueError:
-        raise ValueError(f"--labels takes whole numbers with commas between them, as 0,1,2, not {asked!r}") from None
-    for label in labels:
-        if not 0 <= label < system.classes:
-            raise ValueError(f"--labels lie in 0..{system.classes - 1}, not {label}")
-    return labels
+    names = [composed(name) for name in system.class_names]
+    whole = composed(asked.strip())
+    parts = [whole] if whole in names else next(csv.reader([whole], skipinitialspace=True), [])
+    return [_label(part.strip(), names, system.classes) for part in parts or [""]]
+
+
+def _label(asked: str, names: Sequence[str], count: int) -> int:
+    """The class of that name, else of that number."""
+    if asked in names:
+        return names.index(asked)
+    if asked.isdecimal() and int(asked) < count:
+        return int(asked)
+    if not names:
+        raise ValueError(f"--labels takes numbers in 0..{count - 1} with commas between them, as 0,1, not {asked!r}")
+    from fastgan.data.problems import examples
+
+    near = get_close_matches(asked, names, n=3)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    raise ValueError(
+        f"there is no class {asked!r}: {hint}--labels takes names ({examples(names, 20)}) or numbers in "
+        f"0..{count - 1}, with commas between them"
+    )
 
 
 def of_points(system: System) -> bool:

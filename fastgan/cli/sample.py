@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
     points = of_points(system)
     from fastgan.data import enlarged, grid, save_png, scatter
     from fastgan.data.pictures import by_class
+    from fastgan.data.problems import examples
 
     labels = labels_of(system, args.labels)
     count, columns = by_class(1000 if points else 64, len(labels))
@@ -42,6 +43,9 @@ def run(args: argparse.Namespace) -> int:
     images = cells(system, latent, labels)
     if args.numbers:
         images = labelled(images, map(str, range(count)))
-    save_png(args.out, enlarged(grid(images, args.columns or columns)))
-    print(f"{args.out}: {count} images")
+    columns = args.columns or columns
+    save_png(args.out, enlarged(grid(images, columns)))
+    names = [system.class_names[label] for label in labels if system.class_names]
+    shown = f"; a column a class: {examples(names, 20)}" if 1 < len(names) == columns else ""
+    print(f"{args.out}: {count} images{shown}")
     return 0

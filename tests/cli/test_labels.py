@@ -95,15 +95,63 @@ def test_arithmetic_draws_one_class(draw, capsys):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ("4", r"--labels lie in 0\.\.3, not 4"),
-        ("-1", r"--labels lie in 0\.\.3, not -1"),
-        ("one", "--labels takes whole numbers with commas between them, as 0,1,2, not 'one'"),
-        ("1,", "--labels takes whole numbers"),
+        ("4", r"--labels takes numbers in 0\.\.3 with commas between them, as 0,1, not '4'"),
+        ("-1", r"0\.\.3 .* not '-1'"),
+        ("one", r"0\.\.3 .* not 'one'"),
+        ("1,", r"0\.\.3 .* not ''"),
+        ("", r"0\.\.3 .* not ''"),
     ],
 )
 def test_says_what_is_wrong(asked, message):
     with pytest.raises(ValueError, match=message):
         labels_of(Shades(), asked)
+
+
+class TestNames:
+    NAMES = ("10", "cats", "caf\u00e9", "dogs, small")
+
+    def labels(self, asked):
+        system = Shades()
+        system.class_names = self.NAMES
+        return labels_of(system, asked)
+
+    @pytest.mark.parametrize(
+        ("asked", "labels"),
+        [
+            (None, [0, 1, 2, 3]),
+            ("cats", [1]),
+            ("cats, 3,cats", [1, 3, 1]),
+            ("10", [0]),  # the name first
+            ("0,1", [0, 1]),
+            ("cafe\u0301", [2]),  # as macOS writes it
+            ("dogs, small", [3]),
+            ('cats,"dogs, small"', [1, 3]),
+        ],
+    )
+    def test_name_classes(self, asked, labels):
+        assert self.labels(asked) == labels
+
+    @pytest.mark.parametrize(
+        ("asked", "message"),
+        [
+            (
+                "cat",
+                r"no class 'cat': did you mean 'cats'\? --labels takes names \(10, cats, .*\) or numbers in 0",
+            ),
+            ("4", r"there is no class '4': --labels takes names"),
+        ],
+    )
+    def test_say_what_there_is(self, asked, message):
+        with pytest.raises(ValueError, match=message):
+            self.labels(asked)
+
+    def test_draw(self, draw, monkeypatch, capsys):
+        monkeypatch.setattr(Shades, "class_names", self.NAMES)
+        picture, _ = draw("sample", "--count", 4, "--labels", "cats,10")
+        assert shades(picture, 2, 2) == [[1, 0]] * 2
+        assert "4 images; a column a class: cats, 10" in capsys.readouterr().out
+        picture, _ = draw("arithmetic", "0 - 1", "--labels", "dogs, small")
+        assert shades(picture, 5, 3) == [[3, 0, 0, 0, 3], [3, 0, 0, 0, 3], [3] * 5]
 
 
 def test_training_takes_the_classes_of_the_data():
