@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         logging.getLogger("fastgan").setLevel(logging.ERROR)
     trainer = _resumed(given) if "resume" in given else _started(given, ranks)
     steps = trainer.config.steps
-    done = trainer.step == steps
+    done = trainer.finished
     if not done:
         trainer.fit(steps)
     if ranks.first and done:

@@ -49,9 +49,8 @@ class Evaluation:
         self._reference: SlicedWasserstein | None = None
         self.best: dict[str, Any] | None = None
 
-    def look(self, step: int) -> float:
-        """The distance now, in the weights that the system carries; `best` follows."""
-        score = self._distance()
+    def take(self, step: int, score: float) -> None:
+        """`score` is the distance of that step; `best` follows."""
         if self.best is None or score < self.best["score"]:
             self.best = {"score": score, "step": step}
         elif score > COLLAPSED * self.best["score"] > 0:  # an unbiased kernel distance may be below 0
@@ -60,7 +59,6 @@ class Evaluation:
                 "kept as the best",
                 step, score / self.best["score"], self.best["step"],
             )  # fmt: skip
-        return score
 
     def verdict(self) -> str:
         """Why a run that looks for no more than so long stops."""
@@ -71,7 +69,8 @@ class Evaluation:
             f"checkpoint is kept as the best, in {self._settings.patience} looks"
         )
 
-    def _distance(self) -> float:
+    def distance(self) -> float:
+        """How far the samples are now, in the weights that the system carries. It may be left at any point."""
         name, seed = self._settings.metric, self._settings.seed
         if name != "sliced_wasserstein":
             return evaluate(self._system, self._source, samples=self._most, metrics=[name], seed=seed).values[name]

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, held back until a step is done."""
+"""Ctrl-C and SIGTERM, held back until a step is done, but not while the trainer waits for something."""
 
 from __future__ import annotations
 
@@ -9,21 +9,47 @@ from contextlib import contextmanager
 from typing import Any
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal came inside of `Interruption.at_once`."""
+
+
 class Interruption:
     """`signal`: the one that asked to stop, None so far."""
 
     signal: int | None = None
 
+    def __init__(self, *, patient: bool = False) -> None:
+        self.patient = patient
+        self._at_once = False
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside the block, which may be left at any point and may last long, a signal raises Interrupted; also one
+        that came before."""
+        try:
+            self._at_once = not self.patient
+            if self._at_once and self.signal:
+                raise Interrupted
+            yield
+        finally:
+            self._at_once = False
+
+    def note(self, number: int) -> None:
+        self.signal = self.signal or number
+        if self._at_once:
+            raise Interrupted
+
 
 @contextmanager
 def interruption(*, patient: bool = False) -> Iterator[Interruption]:
     """Ctrl-C (SIGINT) and SIGTERM, which schedulers send before they kill, are noted instead of acting; a second one
-    acts as before. Elsewhere than in the main thread, or where the process ignores a signal, nothing changes.
+    acts as before. Inside `at_once` the first acts, too. Elsewhere than in the main thread, or where the process
+    ignores a signal, nothing changes.
 
-    patient: a second one changes nothing. torchrun passes on a Ctrl-C that its processes have had already, and kills
-    those that take too long.
+    patient: no step is left undone, and a second one changes nothing. torchrun passes on a Ctrl-C that its processes
+    have had already, and kills those that take too long.
     """
-    asked = Interruption()
+    asked = Interruption(patient=patient)
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
@@ -37,7 +63,7 @@ def interruption(*, patient: bool = False) -> Iterator[Interruption]:
     def ask(number: int, frame: Any) -> None:
         if not patient:
             restore()
-        asked.signal = asked.signal or number
+        asked.note(number)
 
     for number in handlers:
         signal.signal(number, ask)

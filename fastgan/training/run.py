@@ -34,6 +34,10 @@ from fastgan.training.config import Config, make, read
 
 LEFT = ("log.txt", "training.gif", "real.png")  # what else may be left of a run
 CHECKPOINTS = ("last", "best", "previous")
+_WRITTEN = (
+    "config.yaml", "checkpoint*.pt", "data.json", "data.txt.gz", "metrics.jsonl", *LEFT, "samples/*.png",
+    "tensorboard/events.out.*", ".lock",
+)  # fmt: skip
 _STATE: dict[str, Any] = {
     "config": dict,
     "data": dict,
@@ -102,6 +106,17 @@ class Run:
         foreign = [f"samples/{name}" for name in pictures if not _drawn(name)]
         return [name for name in names if name not in {*own, *LEFT, self.samples.name}] + foreign
 
+    def abandon(self) -> None:
+        """Delete what a run that came to nothing has written, so that the next one finds the directory free. Whatever
+        else lies there stays."""
+        for pattern in _WRITTEN:
+            for file in self.path.glob(pattern):
+                with suppress(OSError):
+                    file.unlink()
+        for directory in (self.samples, self.tensorboard, self.path):
+            with suppress(OSError):  # it is not there, or not empty
+                directory.rmdir()
+
     def read(self, which: str = "last") -> dict[str, Any]:
         """The state in a checkpoint: "last", "best" or "previous".
 
@@ -109,9 +124,18 @@ class Run:
         """
         if which not in CHECKPOINTS:
             raise ValueError(f"no checkpoint {which!r}; choose one of {', '.join(CHECKPOINTS)}")
+        if self.path.is_file() and Run(self.path.parent).saved:
+            kind = next((kind for kind in CHECKPOINTS[1:] if f".{kind}." in self.path.name), None)
+            raise ValueError(
+                f"{self.path} is a file; a run is its directory: {self.path.parent}"
+                + (f" (and --checkpoint {kind}; in Python, which={kind!r})" if kind else "")
+            )
         if not self.saved:
             if self.config.exists():
-                raise FileNotFoundError(f"the run in {self.path} stopped before its first checkpoint; start it again")
+                raise FileNotFoundError(
+                    f"the run in {self.path} stopped before its first checkpoint; start it again as before, or: "
+                    f"fastgan train --config {quoted(self.config)} --out {quoted(self.path)}"
+                )
             raise FileNotFoundError(f"{self.path} holds no run (there is no {self.checkpoint})")
         path = self.checkpoint if which == "last" else getattr(checkpoint, which)(self.checkpoint)
         if which == "best" and not path.exists():

@@ -9,7 +9,7 @@ import os
 import re
 import signal
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from itertools import islice
 from typing import Any
 
@@ -22,6 +22,7 @@ from fastgan.data.pictures import by_class
 from fastgan.data.registry import absolute
 from fastgan.systems import System
 from fastgan.systems.adversarial import AdversarialSystem
+from fastgan.systems.base import evaluating
 from fastgan.systems.config import build
 from fastgan.training import checkpoint, config
 from fastgan.training.config import Config, Settings
@@ -30,7 +31,7 @@ from fastgan.training.ema import EMA
 from fastgan.training.evaluation import Evaluation
 from fastgan.training.graph import RECORDERS
 from fastgan.training.health import Check, Finding, NonFinite, below, not_finite
-from fastgan.training.interruption import Interruption, interruption
+from fastgan.training.interruption import Interrupted, Interruption, interruption
 from fastgan.training.means import Means
 from fastgan.training.report import Report, picture
 from fastgan.training.run import Run, choose_device, config_of, name_classes, quoted, system_of, versions
@@ -156,6 +157,8 @@ class Trainer:
         self._waited = 0.0, time.perf_counter()  # seconds waited for data, since when
         self._saved = -1  # step of the last checkpoint
         self._identity: bytes | None = None  # of its file
+        self._owed = False  # a look at the samples of this step, which was interrupted
+        self._asking = Interruption()  # while it trains: of signals
         self._tries = 0  # to get past the last checkpoint
         self._watch = Watch() if asked.health and samples > 1 else None
         self.train_step.norms = self._watch is not None
@@ -164,40 +167,60 @@ class Trainer:
             system, self.source, lambda: self._batches(0, alone=True), self.batches.count, asked
         )
 
-    def fit(self, steps: int) -> None:
-        """Train until `steps` steps are done, counted from the beginning of the run.
+    @property
+    def finished(self) -> bool:
+        """All steps of the run are done, and the last of them was looked at."""
+        return self.step == self.config.steps and not self._owed
+
+    def fit(self, steps: int | None = None) -> None:
+        """Train until `steps` steps are done, counted from the beginning of the run; by default, until as many are as
+        the run was asked for before.
 
         Ctrl-C finishes the running step, saves a checkpoint and raises KeyboardInterrupt; a second one stops at once.
-        SIGTERM does the same and raises SystemExit(143).
+        SIGTERM does the same and raises SystemExit(143). Neither waits for data, or for the end of an evaluation.
+        If not even one step could be done, a new run leaves nothing behind.
         FloatingPointError if a value is no longer finite, after `retries` tries; the trainer and its last checkpoint
         are as they were before. OSError if the run cannot be written; its last checkpoint stays as it was.
         RuntimeError if another trainer is at work in the same directory.
         """
+        if steps is None:
+            steps = self.config.steps
+            if not steps:
+                raise TypeError("fit takes the number of steps, as fit(steps=2000)")
         if steps < 1:
             raise ValueError(f"steps must be at least 1, not {steps}")
         if steps < self.step:
             raise ValueError(f"the run in {self.run.path} has done {self.step} steps; steps must be more, not {steps}")
         self.aim(steps)
+        fresh = self._saved < 0
+        if fresh and self.ranks.first:
+            self.run.samples.mkdir(parents=True, exist_ok=True)
         alone = self.run.lock() if self.ranks.first else nullcontext()
-        with alone, self._streams.active(), interruption(patient=self.ranks.count > 1) as asked:
+        with alone, self._streams.active(), interruption(patient=self.ranks.count > 1) as self._asking:
             self.ranks.from_first(self._check_run)
             try:
-                while not self._fitted(asked):
+                while not self._fitted():
                     pass
-            except RuntimeError as error:
+            except BaseException as error:
+                diverged = isinstance(error, FloatingPointError) and self._saved >= 0
+                if fresh and not self.step and not diverged:
+                    self._abandon()
                 if self.ranks.count > 1 and re.search("gloo|nccl", str(error), re.IGNORECASE):
                     raise RuntimeError(
                         f"one of the {self.ranks.count} processes has ended; torchrun --max-restarts=N starts them all "
                         "again, from the last checkpoint"
                     ) from error
-                raise
+                if not isinstance(error, Interrupted):
+                    raise
         if self._patience_is_over():
             if self.ranks.first:
                 log.warning("stopped early at step %d: %s", self.step, self._evaluation.verdict())
-        elif self.step < steps:
-            if self.ranks.first:
+        elif not self.finished:
+            if self.ranks.first and self._saved >= 0:
                 log.warning("stopped at step %d; to go on: fastgan train --resume %s", self.step, quoted(self.run.path))
-            if self._asked(asked) == signal.SIGTERM:
+            elif self.ranks.first:
+                log.warning("stopped before the first step: nothing is kept")
+            if self._asked() == signal.SIGTERM:
                 raise SystemExit(128 + signal.SIGTERM)
             raise KeyboardInterrupt
 
@@ -219,7 +242,13 @@ class Trainer:
                 images = self.system.augment(images)
         return picture(images)
 
-    def _fitted(self, asked: Interruption) -> bool:
+    def _abandon(self) -> None:
+        """Nothing is worth keeping: the next attempt finds the directory free."""
+        if self.ranks.first:
+            self.run.abandon()
+        self._saved, self._identity = -1, None
+
+    def _fitted(self) -> bool:
         """Train to the end, or until asked to stop. False if a value was not finite, and the run is back at its last
         checkpoint to try again."""
         report = Report(
@@ -235,21 +264,32 @@ class Trainer:
                 if self._saved < 0:
                     self._begin()
                     self._save()
-                self._train(report, asked)
+                self._train(report)
         except NonFinite as error:
-            self._go_back(error, asked)
+            self._go_back(error)
             return False
         return True
 
     def _begin(self) -> None:
         """What the system learns from the data before the first step."""
         batches = self._batches(0, alone=True)
-        self.system.begin(islice(batches, math.ceil((batches.count or 10_000) / self.config.batch_size)))
+        with self._asking.at_once():
+            self.system.begin(islice(batches, math.ceil((batches.count or 10_000) / self.config.batch_size)))
         self.ema = self._average()
 
-    def _train(self, report: Report, asked: Interruption) -> None:
+    def _train(self, report: Report) -> None:
+        with suppress(Interrupted):
+            if self._owed and self.config.evaluate_every and self._evaluate(report):
+                self._save(best=True)
+            self._run_steps(report)
+        if not self.step:
+            raise Interrupted
+        if self._saved != self.step or self._owed:
+            self._save()
+
+    def _run_steps(self, report: Report) -> None:
         every, first = self.config, self.step
-        while self.step < every.steps and not self._patience_is_over() and not self._asked(asked):
+        while self.step < every.steps and not self._patience_is_over() and not self._asked():
             self._advance()
             report.advance()
             if self.step == first + 1 and self.ranks.first and not self.run.real.exists():
@@ -265,19 +305,23 @@ class Trainer:
             better = self._due(every.evaluate_every) and self._evaluate(report)
             if better or self._due(every.checkpoint_every):
                 self._save(best=better)
-        if self._saved != self.step:
-            self._save()
 
-    def _asked(self, asked: Interruption) -> int | None:
+    def _asked(self) -> int | None:
         """The signal that asked to stop. Several processes, which may have been asked at different steps, agree on it
         when values are logged."""
         if self.ranks.count > 1 and self.step < self.config.steps and not self._due(self.config.log_every):
             return None
-        return next((number for number in self.ranks.gather(asked.signal) if number), None)
+        return next((number for number in self.ranks.gather(self._asking.signal) if number), None)
 
     def _advance(self, check: Check | None = None) -> None:
         began = time.perf_counter()
-        batch = self._staging.put(self._next) if self._staging else self._next()
+        place = self.batches.state_dict()
+        try:
+            with self._asking.at_once():
+                batch = self._staging.put(self._next) if self._staging else self._next()
+        except Interrupted:
+            self.batches.load_state_dict(place)
+            raise
         waited, since = self._waited
         if not isinstance(self.source, Tensor | ImageData | Points):  # else there is nothing to wait for
             self._waited = waited + time.perf_counter() - began, since
@@ -379,6 +423,7 @@ class Trainer:
             "latents": self.latents,
             "logged": self._means.state_dict(),
             "best": self._evaluation.best,
+            "owed": self._owed,
             "watch": self._watch.state_dict() if self._watch else None,
         }
         bad = not_finite(below({key: state[key] for key in ("system", "ema", "optimizers")}))
@@ -410,6 +455,7 @@ class Trainer:
         self.latents = state["latents"].to(self.system.device)
         self._means.load_state_dict(state["logged"], self.system.device)
         self.step = self._saved = state["step"]
+        self._owed = state.get("owed", False) is True
         if self._watch and state.get("watch"):
             self._watch.load_state_dict(state["watch"])
         best = state["best"]
@@ -427,13 +473,13 @@ class Trainer:
         record(self.run, self.data, self.source)
         config.write(self.run.config, self.config)
 
-    def _go_back(self, error: NonFinite, asked: Interruption) -> None:
+    def _go_back(self, error: NonFinite) -> None:
         """Back to the last checkpoint, with other random numbers. FloatingPointError once there were enough tries."""
         if self._saved < 0:
             raise FloatingPointError(f"{error}: these weights cannot be trained") from None
         tries, until = self._tries, self.step
         log.warning("%s; repeating the steps since the checkpoint of step %d to find its cause", error, self._saved)
-        found = self._replay(until, asked)
+        found = self._replay(until)
         self._restore(self.ranks.from_first(self.run.read))
         if tries >= self.config.retries:
             advice = "" if self.config.retries else ", or retries, which goes back and on with other random numbers"
@@ -445,24 +491,28 @@ class Trainer:
         log.warning("%s; back at step %d, try %d of %d", found or error, self.step, self._tries, self.config.retries)
         self._streams.begin(self.step, self._tries)
 
-    def _replay(self, until: int, asked: Interruption) -> Finding | None:
+    def _replay(self, until: int) -> Finding | None:
         """The first tensor that is not finite in the steps from the last checkpoint on, which are the same again."""
         self._restore(self.ranks.from_first(self.run.read))
         check = Check(self.system)
-        while self.step < until and not self._asked(asked):
-            check.step = self.step + 1
-            self._advance(check)
-            for found in self.ranks.gather(check.found):
-                if found:
-                    return found
+        with suppress(Interrupted):
+            while self.step < until and not self._asked():
+                check.step = self.step + 1
+                self._advance(check)
+                for found in self.ranks.gather(check.found):
+                    if found:
+                        return found
         return None
 
     def _evaluate(self, report: Report) -> bool:
         """Whether this is the best so far."""
+        self._owed = True
         if self.ranks.first:
-            with self._streams.apart(), self._averaged():
-                score = self._evaluation.look(self.step)
+            with self._streams.apart(), self._averaged(), evaluating(self.system), self._asking.at_once():
+                score = self._evaluation.distance()
+            self._evaluation.take(self.step, score)
             report.score(self.step, {self.config.metric: score})
+        self._owed = False
         self._evaluation.best = self.ranks.from_first(lambda: self._evaluation.best)
         return self._evaluation.best is not None and self._evaluation.best["step"] == self.step
 

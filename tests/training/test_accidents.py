@@ -186,7 +186,7 @@ class TestSecondTrainer:
             third.fit(9)
 
     def test_the_lock_ends_with_its_process(self, start, tmp_path):
-        TestKilled().run(tmp_path / "run", 0.3)
+        TestKilled().run(tmp_path / "run", 1.0)
         trainer = Trainer.resume(tmp_path / "run", data=noise(), device="cpu")
         trainer.fit(trainer.step + 1)
 
@@ -329,7 +329,7 @@ class TestNotFinite:
 class TestBest:
     def test_the_nearest_is_kept(self, start, tmp_path, caplog, monkeypatch):
         scores = iter([0.5, 0.3, 0.4, 0.2, 0.9])
-        monkeypatch.setattr("fastgan.training.evaluation.Evaluation._distance", lambda self: next(scores))
+        monkeypatch.setattr("fastgan.training.evaluation.Evaluation.distance", lambda self: next(scores))
         trainer = start(evaluate_every=2, checkpoint_every=0)
         trainer.fit(10)
         best = checkpoint.load(tmp_path / "run" / "checkpoint.best.pt")
