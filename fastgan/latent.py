@@ -9,6 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fastgan.data.checks import check_shape, checked_images
+from fastgan.data.pictures import to_float
+
 MODES = ("spherical", "linear")
 PARALLEL = 1e-6  # sine of the angle below which two directions are
 
@@ -132,13 +135,14 @@ def project(
     """The latent whose image is nearest to `picture`: Adam from each of `starts`, mean squared error of pixels.
 
     generate: latents (R, ...) -> images (R, C, H, W), differentiable, of networks in eval mode.
-    picture: (C, H, W) in [-1, 1].   starts: (R, ...) latents, R >= 1.
+    picture: (C, H, W), uint8 or floating point in [-1, 1].   starts: (R, ...) latents, R >= 1.
     steps: of Adam.   rate: its learning rate, which falls to 0 as a cosine.
 
     No gradient reaches the networks' parameters. (Abdal, Qin, Wonka, "Image2StyleGAN", 2019; Lipton, Tripathi, "Precise
     Recovery of Latent Vectors from Generative Adversarial Networks", 2017.)
 
-    ValueError for a picture of another shape than the images', or steps or rate that are not positive.
+    TypeError or ValueError for a picture of another dtype, range or shape than the images', or steps or rate that are
+    not positive.
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps must be a positive integer, got {steps!r}")
@@ -146,6 +150,10 @@ def project(
         raise ValueError(f"rate must be a positive number, got {rate!r}")
     if starts.dim() < 2 or len(starts) == 0:
         raise ValueError(f"starts must be (R, ...) with R >= 1 latents, got shape {tuple(starts.shape)}")
+    if not isinstance(picture, Tensor) or picture.dim() != 3:
+        given = tuple(picture.shape) if isinstance(picture, Tensor) else type(picture).__name__
+        raise ValueError(f"picture must be a tensor (C, H, W), got {given}")
+    picture = to_float(checked_images(picture[None], "picture")[0]).to(starts.device)
     with torch.enable_grad():
         latents = starts.detach().clone().requires_grad_()
         optimizer = torch.optim.Adam([latents], lr=rate)
@@ -153,11 +161,8 @@ def project(
         errors, ways = [], []
         for step in range(steps + 1):
             images = generate(latents)
-            if images.shape[1:] != picture.shape:
-                raise ValueError(
-                    f"picture must be {tuple(images.shape[1:])}, as the images are, got shape {tuple(picture.shape)}"
-                )
-            error = (images.float() - picture.to(images.device)).square().flatten(1).mean(dim=1)
+            check_shape(picture.shape, images.shape[1:], "picture", "the generator's images")
+            error = (images.float() - picture).square().flatten(1).mean(dim=1)
             errors.append(error.detach())
             ways.append(latents.detach().clone())
             if step < steps:

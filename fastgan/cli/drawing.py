@@ -123,7 +123,7 @@ def cells(system: System, latent: Tensor, labels: Sequence[int] = ()) -> Tensor:
     from fastgan.data import to_uint8
 
     images = samples(system, latent, labels)
-    return to_uint8(images if images.shape[1] in (1, 3) else images[:, :1])
+    return to_uint8((images if images.shape[1] in (1, 3) else images[:, :1]).clamp(-1, 1))
 
 
 def labelled(images: Tensor, labels: Iterable[str]) -> Tensor:

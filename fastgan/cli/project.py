@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     except Unusable as reason:
         raise ValueError(f"{picture} cannot be used: {reason}") from None
     original = torch.from_numpy(pixels).permute(2, 0, 1)
-    wanted = (original.float() / 127.5 - 1).to(system.device)
+    wanted = original.to(system.device)
     starts = system.latent(args.restarts, torch.Generator().manual_seed(args.seed))
     classes = labels_of(system, args.labels)
     turns = torch.tensor([classes[i % len(classes)] for i in range(args.restarts)]) if classes else None
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     moments = sorted({round(moment) for moment in torch.linspace(0, args.steps, CELLS).tolist()})
     own = None if labels is None else labels[best].expand(len(moments))
     images = system.sample(len(moments), latent=found.way[moments], labels=own).cpu()
-    cells = torch.cat([original[None], to_uint8(images)])
+    cells = torch.cat([original[None], to_uint8(images.clamp(-1, 1))])
     save_png(args.out, enlarged(grid(cells, columns=len(cells))))
     print(
         f"{args.out}: the picture, then steps {', '.join(map(str, moments))}; mean squared error {found.error:.4f}, at "

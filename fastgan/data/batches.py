@@ -15,6 +15,7 @@ from fastgan.data.images import ImageData, check_positive_int
 from fastgan.data.lazy import LazyPictures, Pictures
 from fastgan.data.loading import default_workers
 from fastgan.data.order import Order
+from fastgan.data.pictures import to_float
 from fastgan.data.problems import Ledger
 from fastgan.data.readers import Loaded, Memory, Store, default_memory
 from fastgan.data.stream import Stream
@@ -141,10 +142,7 @@ class Batches(Iterator[Batch]):
         if self.flip:
             images = torch.where(flips.view(-1, 1, 1, 1), images.flip(3), images)
         # to() gives the strides of the layout also where, with one channel, contiguous() sees no difference.
-        values = images.to(torch.float32, memory_format=self.layout)
-        if images.dtype == torch.uint8:
-            values.div_(127.5).sub_(1)
-        return Batch(values, labels)
+        return Batch(to_float(images, self.layout), labels)
 
     def problems(self) -> list[str]:
         """What is new since the last call about pictures that were left out or converted, a line each."""

@@ -10,20 +10,24 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fastgan.data.checks import in_range
 from fastgan.data.images import check_positive_int
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Floating-point images in [-1, 1], of any shape, to 0..255: rounded, values outside clamped.
+    """Floating-point images in [-1, 1], of any shape, to 0..255: rounded; uint8 stays.
 
-    Raises TypeError for integers and ValueError for NaN, which no pixel value stands for.
+    Raises TypeError for other integers, ValueError for values beyond [-1, 1] (by more than 0.01) and for NaN.
     """
-    if not images.is_floating_point():
-        raise TypeError(f"images must be floating point in [-1, 1], got {images.dtype}")
-    values = (images.detach().float() + 1) * 127.5
-    if values.isnan().any():
-        raise ValueError("images hold NaN: the generator that made them has diverged")
-    return values.round().clamp(0, 255).to(torch.uint8)
+    if images.dtype == torch.uint8:
+        return images
+    return ((in_range(images, "images") + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def to_float(images: Tensor, memory_format: torch.memory_format = torch.preserve_format) -> Tensor:
+    """uint8 images, of any shape, as float32 in [-1, 1]; what is floating point becomes float32."""
+    values = images.to(torch.float32, memory_format=memory_format)
+    return values.div_(127.5).sub_(1) if images.dtype == torch.uint8 else values
 
 
 def grid(images: Tensor, columns: int | None = None, padding: int = 2) -> Tensor:
@@ -43,7 +47,7 @@ def grid(images: Tensor, columns: int | None = None, padding: int = 2) -> Tensor
     columns = min(columns, count)
     rows = math.ceil(count / columns)
     cells = images.new_zeros(rows * columns, channels, height + padding, width + padding, dtype=torch.uint8)
-    cells[:count, :, padding:, padding:] = images if images.dtype == torch.uint8 else to_uint8(images)
+    cells[:count, :, padding:, padding:] = to_uint8(images)
     picture = cells.view(rows, columns, channels, height + padding, width + padding).permute(2, 0, 3, 1, 4)
     picture = picture.reshape(channels, rows * (height + padding), columns * (width + padding))
     return torch.nn.functional.pad(picture, (0, padding, 0, padding))

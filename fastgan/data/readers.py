@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fastgan.data.checks import check_centred, checked_images
 from fastgan.data.lazy import LazyPictures
 from fastgan.data.loading import Loading, local_ranks
 from fastgan.data.order import Chosen, Order
 from fastgan.data.problems import Ledger
-from fastgan.data.samples import NORMALISE, Decoded, Read, Samples, checked_images, kind_of, unlike
+from fastgan.data.samples import Decoded, Read, Samples, kind_of, unlike
 
 # Floating-point images without a negative value among this many lie in [0, 1], not in [-1, 1].
 ENOUGH_IMAGES = 64
@@ -41,8 +42,8 @@ class Memory:
         self, images: Tensor, labels: Tensor | None, order: Order, device: torch.device, layout: torch.memory_format
     ) -> None:
         images = checked_images(images, "the source")
-        if images.is_floating_point() and images.numel() and float(images.min()) >= 0:
-            raise ValueError(f"the source has no negative value, it seems to lie in [0, 1]: {NORMALISE}")
+        if images.is_floating_point() and images.numel():
+            check_centred(float(images.min()), "the source")
         self.count = len(images)
         self.order = order
         self.device = device
@@ -208,10 +209,12 @@ class Checks:
                 return
             self.without_negative += len(images)
             if self.without_negative >= self.enough:
-                raise ValueError(
-                    f"the first {self.without_negative} images have no negative value, they seem to lie in [0, 1]: "
-                    f"{NORMALISE}"
-                )
+                self.end()
+
+    def end(self) -> None:
+        """Of what can be read once, the end is there before enough images were seen."""
+        if self.without_negative:
+            check_centred(0, f"the first {self.without_negative} images")
 
 
 def default_memory(device: torch.device) -> int:

@@ -13,16 +13,13 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from fastgan.data.checks import checked_images
 from fastgan.data.decode import quiet
 from fastgan.data.lazy import LazyPictures
 from fastgan.data.problems import Note
 
 GREY_MODES = {"1", "L", "LA", "La"}
 COLOUR_MODES = {"RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV"}
-
-# Interpolation and rounding overshoot [-1, 1] a little.
-TOLERANCE = 0.01
-NORMALISE = "give uint8, or normalise to [-1, 1] with mean 0.5 and standard deviation 0.5"
 
 
 class Read(NamedTuple):
@@ -159,8 +156,10 @@ def read_sample(item: Any, what: str) -> tuple[Tensor, int | None]:
         if image.ndim not in (2, 3):
             raise ValueError(f"{what}: a NumPy image must be (H, W) or (H, W, C), got shape {image.shape}")
         channels_first = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+        if channels_first.dtype.kind not in "buif":
+            raise TypeError(f"{what} must be numbers, uint8 or floating point in [-1, 1], got {image.dtype}")
         # A copy: the array may be read-only or have negative strides, which tensors cannot.
-        image = torch.from_numpy(np.array(channels_first, order="C"))
+        image = torch.from_numpy(np.array(channels_first, order="C", dtype=image.dtype.newbyteorder("=")))
     if not isinstance(image, Tensor):
         raise TypeError(
             f"{what} is a {type(item).__name__}: an image is a tensor (C, H, W), a NumPy array (H, W, C) or a "
@@ -169,26 +168,6 @@ def read_sample(item: Any, what: str) -> tuple[Tensor, int | None]:
     if image.dim() != 3:
         raise ValueError(f"{what}: an image tensor must be (C, H, W), got shape {tuple(image.shape)}")
     return checked_images(image[None], what)[0], label
-
-
-def checked_images(images: Tensor, what: str) -> Tensor:
-    """images (N, C, H, W) unchanged where uint8, as float32 where floating point in [-1, 1]; else an error."""
-    if images.dim() != 4 or 0 in images.shape[1:]:
-        raise ValueError(f"{what} must be (N, C, H, W) with no empty dimension, got shape {tuple(images.shape)}")
-    if images.shape[1] > 4 >= min(images.shape[2:]):
-        raise ValueError(
-            f"{what}: channels, height, width seem to be swapped, they came out as {tuple(images.shape[1:])}: "
-            f"tensors are channels first (C, H, W), NumPy arrays channels last (H, W, C)"
-        )
-    if images.dtype == torch.uint8:
-        return images
-    if not images.is_floating_point():
-        raise TypeError(f"{what} must be uint8 or floating point, got {images.dtype}")
-    if images.numel():
-        low, high = (float(bound) for bound in images.aminmax())
-        if not (low >= -1 - TOLERANCE and high <= 1 + TOLERANCE):
-            raise ValueError(f"{what}: values run from {low:g} to {high:g}, outside [-1, 1]: {NORMALISE}")
-    return images.detach().float()
 
 
 def _pixels(image: Image.Image, what: str) -> np.ndarray:

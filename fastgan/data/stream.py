@@ -112,6 +112,7 @@ class Stream:
             self.restart(self.epoch + 1, 0)
         header = self._load()
         if header.epoch != self.epoch:
+            self.checks.end()
             self.epoch, self.position, self.used = header.epoch, 0, 0
         batches = self._agreed(header.batches)
         if not header.block and not batches:

@@ -22,6 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fastgan
+from fastgan.data.checks import check_centred, checked_images
+from fastgan.data.pictures import to_float, to_uint8
 from fastgan.data.writing import replace_file
 from fastgan.nn import ConvNormAct2d
 from fastgan.random import private
@@ -52,9 +54,10 @@ class Classifier:
         features = Classifier(images, labels, classes=10)
         features(fake).features, features.accuracy
 
-    images: (N, C, H, W) uint8, N >= 20.   labels: (N,) integers in 0..classes - 1; without labels the network learns to
-    tell by how many quarter turns an image was turned (Gidaris, Singh, Komodakis, "Unsupervised Representation Learning
-    by Predicting Image Rotations", 2018), and says nothing of classes.
+    images: (N, C, H, W), uint8 or floating point in [-1, 1], which is rounded to uint8; N >= 20.
+    labels: (N,) integers in 0..classes - 1; without labels the network learns to tell by how many quarter turns an
+    image was turned (Gidaris, Singh, Komodakis, "Unsupervised Representation Learning by Predicting Image Rotations",
+    2018), and says nothing of classes.
     seed: of the weights, the batches and the split. torch's global generators are left alone.
 
     Four fifths of the images are trained on, 200 batches of 64 with small turns, shifts and zooms; `accuracy` is that
@@ -68,7 +71,8 @@ class Classifier:
     """
 
     def __init__(self, images: Tensor, labels: Tensor | None = None, classes: int = 0, *, seed: int = 0) -> None:
-        _check(images, labels, classes)
+        images = _checked(images, labels, classes)
+        self.channels = images.shape[1]
         self.side = 64 if min(images.shape[2:]) >= 64 else 32
         self.classes = classes if labels is not None else 0
         self.device = images.device
@@ -90,6 +94,9 @@ class Classifier:
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Described:
         """images: (N, C, H, W), uint8 or floating point in [-1, 1], of the channels trained on."""
+        images = checked_images(images, "images")
+        if images.shape[1] != self.channels:
+            raise ValueError(f"images must have {self.channels} channels, as those trained on, not {images.shape[1]}")
         features, found = [], []
         for part in images.split(CHUNK):
             values = self._network[:-1](scaled(resized(part.to(self.device), self.side)))
@@ -120,8 +127,7 @@ class Classifier:
 
 def resized(images: Tensor, side: int) -> Tensor:
     """uint8 (N, C, side, side); floating point in [-1, 1] is rounded to uint8 first, as a picture's file would be."""
-    if images.dtype != torch.uint8:
-        images = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    images = to_uint8(images)
     if images.shape[2:] == (side, side):
         return images
     values = F.interpolate(images.float(), (side, side), mode="bilinear", antialias=True, align_corners=False)
@@ -129,7 +135,7 @@ def resized(images: Tensor, side: int) -> Tensor:
 
 
 def scaled(images: Tensor) -> Tensor:
-    return (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+    return to_float(images).contiguous(memory_format=torch.channels_last)
 
 
 @contextmanager
@@ -198,20 +204,21 @@ def _split(count: int, seed: int) -> tuple[Tensor, Tensor]:
     return order[:held_out], order[held_out:]
 
 
-def _check(images: Tensor, labels: Tensor | None, classes: int) -> None:
-    if not isinstance(images, Tensor) or images.dtype != torch.uint8:
-        given = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"images must be a uint8 tensor (N, C, H, W), got {given}")
-    if images.dim() != 4 or 0 in images.shape:
-        raise ValueError(f"images must be (N, C, H, W) and not empty, got shape {tuple(images.shape)}")
+def _checked(images: Tensor, labels: Tensor | None, classes: int) -> Tensor:
+    """The images in uint8."""
+    images = checked_images(images, "images")
     if len(images) < 20:
         raise ValueError(f"a classifier needs at least 20 images to learn from, got {len(images)}")
+    if images.is_floating_point():
+        check_centred(float(images.min()), "images")
+    images = to_uint8(images)
     if labels is None:
-        return
+        return images
     if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != (len(images),):
         raise ValueError(f"{len(images)} images need int64 labels of shape ({len(images)},)")
     if classes < 2 or int(labels.min()) < 0 or int(labels.max()) >= classes:
         raise ValueError(f"labels must lie in 0..classes - 1 with at least 2 classes, got {classes} classes")
+    return images
 
 
 def _key(images: Tensor, labels: Tensor | None, classes: int, seed: int) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastgan.data.checks import checked_images
+from fastgan.data.pictures import to_uint8
 from fastgan.metrics.classifier import Described
 
 CHUNK = 64  # images in work at once
@@ -42,8 +44,9 @@ class FileFeatures:
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Described:
         """images: (N, 1 or 3, H, W), uint8 or floating point in [-1, 1], which is rounded to uint8."""
-        if images.dtype != torch.uint8:
-            images = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        images = to_uint8(checked_images(images, "images"))
+        if images.shape[1] not in (1, 3):
+            raise ValueError(f"images must have 1 or 3 channels, got shape {tuple(images.shape)}")
         features = []
         for part in images.split(CHUNK):
             part = part.to(self.device)

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fastgan.data import ImageData, to_uint8
+from fastgan.data.checks import check_centred, check_shape, checked_images
 from fastgan.data.gather import gather
 from fastgan.data.gaussians import Points
 from fastgan.metrics.checks import positive
@@ -106,8 +108,7 @@ def evaluate(
         raise ValueError(f"the data must have at least {LEAST} images, got {len(real)}")
     fake = _fake(generator, samples, data, seed)
     points = isinstance(data, Points)
-    if fake.shape[1:] != real.shape[1:]:
-        raise ValueError(f"generated images have shape {tuple(fake.shape[1:])}, the data {tuple(real.shape[1:])}")
+    check_shape(fake.shape[1:], real.shape[1:], "a generated image", "the data")
     real = real.to(fake.device)
     if points:
         features, kind = _of_points, {"features": "the points"}
@@ -189,11 +190,11 @@ def _fake(generator: Any, samples: int | None, data: ImageData | Points, seed: i
         positive(samples=samples)
         if samples < LEAST:
             raise ValueError(f"samples must be at least {LEAST}, got {samples}: distances of fewer mean nothing")
-    if isinstance(generator, Tensor):
-        images = generator if samples is None else generator[:samples]
-        if images.dim() != 4 or len(images) < max(LEAST, samples or 0):
-            raise ValueError(f"{samples or LEAST} images or more are needed, got shape {tuple(generator.shape)}")
-        return _stored(images, points)
+    if isinstance(generator, Tensor | np.ndarray):
+        images = _stored(generator, points)
+        if len(images) < max(LEAST, samples or 0):
+            raise ValueError(f"{samples or LEAST} images or more are needed, got shape {tuple(images.shape)}")
+        return images if samples is None else images[:samples]
     samples = samples or min(len(data), MOST)
     sizes = [min(BATCH, samples - start) for start in range(0, samples, BATCH)]
     if hasattr(generator, "sample"):
@@ -214,8 +215,10 @@ def _fake(generator: Any, samples: int | None, data: ImageData | Points, seed: i
         if not isinstance(part, Tensor) or part.dim() != 4 or len(part) != size:
             given = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
             raise ValueError(f"the generator must give images ({size}, C, H, W) when asked for {size}, it gave {given}")
-        made.append(_stored(part, points))
-    return torch.cat(made)
+        if hasattr(generator, "sample") and not points:  # a system's images are meant for [-1, 1]
+            part = to_uint8(_finite(part).clamp(-1, 1))
+        made.append(part)
+    return _stored(torch.cat(made), points)
 
 
 def _finite(images: Tensor) -> Tensor:
@@ -224,13 +227,15 @@ def _finite(images: Tensor) -> Tensor:
     return images
 
 
-def _stored(images: Tensor, points: bool) -> Tensor:
-    """Images as uint8, as the data are; points as they are."""
-    _finite(images)
-    if points or images.dtype == torch.uint8:
-        return images
-    if not images.is_floating_point():
-        raise TypeError(f"images must be uint8 or floating point in [-1, 1], got {images.dtype}")
+def _stored(images: Any, points: bool) -> Tensor:
+    """Images as uint8, as the data are; points, which may lie anywhere, as they are."""
+    if isinstance(images, Tensor):
+        _finite(images)
+        if points and images.is_floating_point() and images.dim() == 4:
+            return images
+    images = checked_images(images, "generated images")
+    if images.is_floating_point() and len(images):
+        check_centred(float(images.min()), "generated images")
     return to_uint8(images)
 
 

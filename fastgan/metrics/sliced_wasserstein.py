@@ -6,6 +6,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastgan.data.checks import check_centred, check_shape, checked_images
+from fastgan.data.pictures import to_float
+
 PATCH = 7  # pixels a side; images that are smaller are one patch
 SMALLEST = 16  # pixels a side of the last level
 CHUNK_VALUES = 1 << 21  # of images or projections in work at once
@@ -36,7 +39,7 @@ class SlicedWasserstein:
         for name, value in ("projections", projections), ("patches", patches):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
-        _check("real", real)
+        real = _checked(real, "real")
         self._seed = seed
         self._shape = real.shape[1:]
         self._patch = min(PATCH, *self._shape[1:])  # pixels a side
@@ -59,9 +62,8 @@ class SlicedWasserstein:
 
     def levels(self, fake: Tensor) -> dict[int, float]:
         """The distance at each level, by its height in pixels, the finest first."""
-        _check("fake", fake)
-        if fake.shape[1:] != self._shape:
-            raise ValueError(f"fake images have shape {tuple(fake.shape[1:])}, the real ones {tuple(self._shape)}")
+        fake = _checked(fake, "fake")
+        check_shape(fake.shape[1:], self._shape, "a fake image", "a real one")
         distances = {}
         for (size, patches), (deviation, real) in zip(self._describe(fake), self._real):
             total = torch.zeros((), dtype=torch.float64, device=self._device)
@@ -87,9 +89,7 @@ class SlicedWasserstein:
             height, width = (height + 1) // 2, (width + 1) // 2
         step = max(1, CHUNK_VALUES // images[0].numel())
         for start in range(0, len(images), step):
-            chunk = _unit(images[start : start + step].to(self._device))
-            if not chunk.isfinite().all():
-                raise ValueError("images hold NaN or infinity: the generator that made them has diverged")
+            chunk = to_float(images[start : start + step].to(self._device))
             pyramid = _laplacian(chunk, len(levels))
             for (_, places, patches), level in zip(levels, pyramid):
                 found = _patches_at(level, places[start : start + step], self._patch)
@@ -103,16 +103,17 @@ class SlicedWasserstein:
         return _sorted(directions.flatten(1) @ patches.flatten(1).t())
 
 
-def _check(name: str, images: Tensor) -> None:
-    if not isinstance(images, Tensor) or not (images.dtype == torch.uint8 or images.is_floating_point()):
-        given = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"{name} must be a tensor of images, uint8 or floating point in [-1, 1], got {given}")
-    if images.dim() != 4 or 0 in images.shape:
-        raise ValueError(f"{name} must be (N, C, H, W) with at least one image, got shape {tuple(images.shape)}")
-
-
-def _unit(images: Tensor) -> Tensor:
-    return images.float() / 127.5 - 1 if images.dtype == torch.uint8 else images.float()
+def _checked(images: Tensor, what: str) -> Tensor:
+    """Points may lie anywhere."""
+    points = isinstance(images, Tensor) and images.shape[2:] == (1, 1) and images.is_floating_point()
+    if points and len(images) and images.isfinite().all():
+        return images.float()
+    images = checked_images(images, what)
+    if not len(images):
+        raise ValueError(f"{what} must have at least one image")
+    if images.is_floating_point():
+        check_centred(float(images.min()), what)
+    return images
 
 
 def _laplacian(images: Tensor, levels: int) -> list[Tensor]:

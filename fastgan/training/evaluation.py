@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.data import Batch
+from fastgan.data import Batch, to_uint8
 from fastgan.metrics import SlicedWasserstein, evaluate
 from fastgan.systems import System
 from fastgan.training.config import Settings
@@ -80,7 +80,9 @@ class Evaluation:
             while len(real) < self._count:
                 real = torch.cat([real, next(batches).images])
             self._reference = SlicedWasserstein(real[: self._count], seed=seed)
-        return self._reference.distance(self._samples(seed))
+        samples = self._samples(seed)
+        points = samples.shape[2:] == (1, 1)  # which may lie anywhere
+        return self._reference.distance(samples if points else to_uint8(samples.clamp(-1, 1)))
 
     def _samples(self, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)

@@ -143,11 +143,12 @@ class Report:
 
 
 def picture(images: Tensor, data: Any = None, columns: int | None = None) -> Tensor:
-    """A grid of (N, C, H, W) images in [-1, 1], uint8 on the CPU, large enough to be seen. Of channels that no PNG
-    shows, the first one. Points of the plane as dots, with those of `data` behind them."""
+    """A grid of (N, C, H, W) images, uint8 on the CPU, large enough to be seen; what lies beyond [-1, 1] is clamped. Of
+    channels that no PNG shows, the first one. Points of the plane as dots, with those of `data` behind them."""
     if images.shape[1:] == (2, 1, 1):
         return scatter(images, data.images if isinstance(data, Points) else None)
-    return enlarged(grid(images if images.shape[1] in (1, 3) else images[:, :1], columns).cpu())
+    shown = (images if images.shape[1] in (1, 3) else images[:, :1]).clamp(-1, 1)
+    return enlarged(grid(shown, columns).cpu())
 
 
 @contextmanager

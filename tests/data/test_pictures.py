@@ -29,15 +29,20 @@ class TestToUint8:
         difference = to_uint8(values.to(dtype)).int() - to_uint8(values).int()
         assert difference.abs().max() <= allowed
 
-    def test_clamps(self):
-        assert to_uint8(torch.tensor([-3.0, -1.001, 1.001, 7.0, float("inf")])).tolist() == [0, 0, 255, 255, 255]
+    def test_clamps_what_overshoots_a_little(self):
+        assert to_uint8(torch.tensor([-1.01, -1.001, 1.001, 1.01])).tolist() == [0, 0, 255, 255]
+
+    def test_uint8_stays(self):
+        assert to_uint8(torch.tensor([3], dtype=torch.uint8)).tolist() == [3]
 
     def test_takes_images_with_gradients(self):
         assert to_uint8(torch.zeros(2, requires_grad=True)).tolist() == [128, 128]
 
     def test_says_what_is_wrong(self):
-        with pytest.raises(TypeError, match=r"floating point in \[-1, 1\], got torch.uint8"):
-            to_uint8(torch.zeros(3, dtype=torch.uint8))
+        with pytest.raises(TypeError, match=r"floating point in \[-1, 1\], got int64"):
+            to_uint8(torch.zeros(3, dtype=torch.int64))
+        with pytest.raises(ValueError, match=r"outside \[-1, 1\].*clamp\(-1, 1\)"):
+            to_uint8(torch.tensor([-3.0, 2.0]))
         with pytest.raises(ValueError, match="hold NaN"):
             to_uint8(torch.tensor([0.0, float("nan")]))
 

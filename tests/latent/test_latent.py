@@ -167,7 +167,7 @@ class TestDirections:
 class TestProject:
     def test_of_a_linear_generator(self):
         """The nearest image is that of the least squares solution."""
-        weight, picture = random(12, 4, seed=1), random(1, 3, 4, seed=2)
+        weight, picture = random(12, 4, seed=1), random(1, 3, 4, seed=2).tanh()
         found = project(lambda z: (z @ weight.t()).view(-1, 1, 3, 4), picture, random(5, 4), steps=400)
         best = torch.linalg.lstsq(weight, picture.view(12, 1)).solution
         torch.testing.assert_close(found.latent[:, None], best, rtol=0, atol=1e-3)
@@ -189,20 +189,20 @@ class TestProject:
 
     def test_under_no_grad(self):
         with torch.no_grad():
-            assert project(lambda z: z[:, :, None, None], random(3, 1, 1), random(1, 3), steps=50).error < 0.1
+            assert project(lambda z: z[:, :, None, None], random(3, 1, 1).tanh(), random(1, 3), steps=50).error < 0.1
 
     @pytest.mark.parametrize(
         ("picture", "starts", "options", "message"),
         [
             (
-                random(1, 2, 2),
+                random(1, 2, 2).tanh(),
                 random(2, 3),
                 {},
-                r"picture must be \(3, 1, 1\), as the images are, got shape \(1, 2, 2\)",
+                r"picture has shape \(1, 2, 2\) .*the generator's images \(3, 1, 1\)",
             ),
-            (random(3, 1, 1), random(3), {}, r"starts must be \(R, ...\)"),
-            (random(3, 1, 1), random(2, 3), {"steps": 0}, "steps must be a positive integer, got 0"),
-            (random(3, 1, 1), random(2, 3), {"rate": 0}, "rate must be a positive number, got 0"),
+            (random(3, 1, 1).tanh(), random(3), {}, r"starts must be \(R, ...\)"),
+            (random(3, 1, 1).tanh(), random(2, 3), {"steps": 0}, "steps must be a positive integer, got 0"),
+            (random(3, 1, 1).tanh(), random(2, 3), {"rate": 0}, "rate must be a positive number, got 0"),
         ],
     )
     def test_says_what_is_wrong(self, picture, starts, options, message):
