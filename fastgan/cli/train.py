@@ -175,6 +175,7 @@ def _data(asked: Any) -> Any:
 def _filled(asked: Any, values: dict[str, Any], data: Any, given: dict[str, Any]) -> tuple[Any, list[str]]:
     """The configuration with what the data ask for, and what the preset chooses where `values` do not; and what is to
     be said of that."""
+    from fastgan.data.lazy import Pictures
     from fastgan.systems.presets import described, preset
     from fastgan.training import config
     from fastgan.training.run import choose_device
@@ -191,7 +192,7 @@ def _filled(asked: Any, values: dict[str, Any], data: Any, given: dict[str, Any]
         remarks.append(f"preset quick{why}: {text}; --preset paper for the paper's")
     side = chosen.options.get("resolution", 0)
     _, height, width = data.shape
-    if 1 < side < min(height, width):
+    if 1 < side < min(height, width) and not isinstance(data, Pictures):  # which tell of it themselves
         remarks.append(
             f"{asked.data} has pictures of {width}x{height} pixels or more: training at {side}x{side}, --resolution N "
             "for another size"

@@ -114,7 +114,8 @@ class Batches(Iterator[Batch]):
         if is_hugging_face(source):
             source = wrapped(source)
         if isinstance(source, Pictures):
-            self._ledger.say(source.remarks)
+            source.shape  # noqa: B018 - a guess where it was not asked for, of which is told, too
+            self._ledger.say(source.said())
         indexed = hasattr(source, "__len__") and hasattr(source, "__getitem__")
         if isinstance(source, (str, bytes, Mapping)) or not (indexed or hasattr(source, "__iter__")):
             raise TypeError(

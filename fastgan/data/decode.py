@@ -5,7 +5,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -38,10 +38,19 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def probe(file: BinaryIO | bytes) -> tuple[int, int]:
-    """The smaller side of a picture in pixels and its channels, 1 or 3, from its header. Raises Unusable."""
+class Header(NamedTuple):
+    """What a picture's first bytes tell."""
+
+    side: int  # pixels, the shorter
+    ratio: float  # of the longer to the shorter
+    channels: int  # 1 or 3
+
+
+def probe(file: BinaryIO | bytes) -> Header:
+    """What the header of a picture says. Raises Unusable."""
     with _explained(), _opened(file) as picture:
-        return min(picture.size), 1 if picture.mode in GREY else 3
+        side = min(picture.size)
+        return Header(side, max(picture.size) / side, 1 if picture.mode in GREY else 3)
 
 
 def decode(file: BinaryIO | bytes, resolution: int, channels: int) -> tuple[np.ndarray, list[str]]:

@@ -9,8 +9,8 @@ from typing import BinaryIO
 import numpy as np
 
 from fastgan.data.captions import Table
-from fastgan.data.decode import Unusable
-from fastgan.data.lazy import LazyPictures
+from fastgan.data.decode import Header, Unusable
+from fastgan.data.lazy import LazyPictures, header_of
 from fastgan.data.problems import examples, printable
 from fastgan.data.scan import (
     CAPTIONS,
@@ -113,6 +113,9 @@ class Folder(LazyPictures):
     def _open(self, index: int) -> BinaryIO | bytes:
         return open_regular(os.path.join(self._root, self._paths[index]))
 
+    def _header(self, index: int) -> Header | Unusable:
+        return header_of(lambda: open_regular(os.path.join(self._root, self._paths[index]), small=0))
+
 
 class _Packed:
     """Strings in one block of memory: millions of objects would be copied to every worker as it counts references."""
@@ -135,10 +138,10 @@ def _indices(names: Sequence[str], classes: Sequence[str]) -> np.ndarray | None:
     return np.array([position[name] for name in names], np.int64) if names else None
 
 
-def open_regular(path: str) -> BinaryIO | bytes:
-    """A file, its content where it is small. Raises Unusable for what is no regular file or cannot be read.
+def open_regular(path: str, small: int = SMALL) -> BinaryIO | bytes:
+    """A file, its content where it has at most `small` bytes.
 
-    Never waits for the writer of a pipe.
+    Raises Unusable for what is no regular file or cannot be read. Never waits for the writer of a pipe.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -154,7 +157,7 @@ def open_regular(path: str) -> BinaryIO | bytes:
     except BaseException:
         os.close(descriptor)
         raise
-    if status.st_size > SMALL:
+    if status.st_size > small:
         return file
     with file:
         return file.read()

@@ -10,14 +10,17 @@ from typing import Any, BinaryIO
 import numpy as np
 from torch import Tensor
 
-from fastgan.data.decode import Unusable
+from fastgan.data.decode import Header, Unusable
 from fastgan.data.folder import open_regular
-from fastgan.data.lazy import LazyPictures
+from fastgan.data.lazy import IN_A_ROW, LazyPictures, header_of
 from fastgan.data.problems import Note
 from fastgan.data.stream import StreamPictures
 
 TABLES = {".parquet": "parquet", ".arrow": "arrow"}
 SAVED = ("dataset_dict.json", "state.json")  # what save_to_disk writes
+
+SURVEYED = 1000  # rows whose pictures' headers are looked at: each is read wholly
+PROBED = 32  # the same of a stream
 
 IMAGES = ("image", "img", "picture", "jpg", "png", "webp")
 LABELS = ("label", "labels", "class", "cls", "fine_label")
@@ -157,6 +160,8 @@ def _first(wanted: Sequence[str], columns: Sequence[str]) -> str | None:
 class HubPictures(LazyPictures):
     """Rows of a `datasets.Dataset`. Labels are of a ClassLabel column, or what differs in one named label or class."""
 
+    most_surveyed = SURVEYED
+
     def __init__(self, data: Any, name: str) -> None:
         self._columns = _Columns(data.features, name)
         classes = self._columns.classes
@@ -242,10 +247,11 @@ class HubStream(StreamPictures):
     def item_name(self, item: tuple[int, dict[str, Any]]) -> str:
         return f"row {item[0]} of the stream"
 
-    def _first(self) -> Iterable[tuple[str, BinaryIO | bytes | Unusable]]:
-        for item in self.items(0, 0, 0, 1):
-            try:
-                content: BinaryIO | bytes | Unusable = self._columns.content(item[1])
-            except Unusable as reason:
-                content = reason
-            yield self.item_name(item), content
+    def _headers(self) -> Iterable[tuple[str, Header | Unusable]]:
+        found = 0
+        for item in islice(self.items(0, 0, 0, 1), IN_A_ROW):
+            header = header_of(lambda item=item: self._columns.content(item[1]))  # type: ignore[misc]
+            found += isinstance(header, Header)
+            yield self.item_name(item), header
+            if found == PROBED:
+                return

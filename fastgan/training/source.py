@@ -33,9 +33,10 @@ def name_of(data: Any) -> str:
 def load_data(data: Any, system: System, known: Mapping[str, Any] | None = None) -> Any:
     """What `fastgan.data.load` loads by that name, in the system's size and channels; data made in Python as they are.
 
-    known: what a checkpoint says of them. Pictures are found by the rules of that time.
+    known: what a checkpoint says of them. Pictures are found by the rules of that time. A new run, which has none,
+    looks at what is done to the pictures, to tell of it.
     """
-    source = data
+    source = data = os.fspath(data) if isinstance(data, os.PathLike) else data
     if isinstance(data, str):
         channels, height, _ = system.image_shape
         try:
@@ -47,6 +48,8 @@ def load_data(data: Any, system: System, known: Mapping[str, Any] | None = None)
                 f"{error}. Where the data lie elsewhere now, --data PATH says where (in Python: data=); data made in "
                 "Python go to Trainer.resume as data="
             ) from error
+    if known is None and isinstance(source, Pictures):
+        source.survey  # noqa: B018
     rules = known.get("rules", 1) if known is not None else None
     return source.by_rules(rules) if rules and isinstance(source, Folder) and source.rules != rules else source
 

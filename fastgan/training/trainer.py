@@ -84,7 +84,7 @@ class Trainer:
             steps=0,
             **dataclasses.asdict(build(Settings, settings, "the trainer")),
         )
-        self._prepare(system, data, Run(out), asked)
+        self._prepare(system, load_data(data, system), Run(out), asked)
         self.ranks.from_first(self.run.claim)
 
     @classmethod
@@ -131,7 +131,7 @@ class Trainer:
             raise ValueError(
                 f"batch_size {asked.batch_size} must be a multiple of the {self.ranks.count} processes that share it"
             )
-        self.source = load_data(os.fspath(data) if isinstance(data, os.PathLike) else data, system)
+        self.source = data
         self.run = run
         self.config = asked
         self.step = 0  # steps done

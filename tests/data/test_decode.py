@@ -151,8 +151,8 @@ def test_says_why_not(name):
 
 
 def test_probe_reads_the_header():
-    assert probe(encoded(picture(0, 30, 20), "PNG")) == (20, 3)
-    assert probe(encoded(picture(0, 30, 40, 1), "JPEG")) == (30, 1)
+    assert probe(encoded(picture(0, 30, 20), "PNG")) == (20, 1.5, 3)
+    assert probe(encoded(picture(0, 30, 40, 1), "JPEG")) == (30, 40 / 30, 1)
     with pytest.raises(Unusable, match="not a picture"):
         probe(b"nothing")
 

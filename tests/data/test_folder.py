@@ -65,13 +65,76 @@ def test_conversions_give_new_sources(tmp_path):
             call()
 
 
-def test_shape_is_that_of_the_first_readable_pictures(tmp_path):
+def test_shape_follows_from_all_readable_pictures(tmp_path):
     picture(0, 40, 50, 1).save(tmp_path / "1.png")
     (tmp_path / "0.png").write_bytes(b"no picture")
     Image.new("L", (1, 1)).save(tmp_path / "2.gif")
     assert load(tmp_path).shape == (1, 40, 40)
     picture(0, 60, 32).save(tmp_path / "3.png")
     assert load(tmp_path).shape == (3, 32, 32)
+
+
+class TestSurvey:
+    """What is done to the pictures is told from the headers of all of them."""
+
+    def said(self, root, *shape):
+        data = load(root, *shape)
+        data.survey  # noqa: B018
+        return [line.removeprefix(f"{root}: ") for line in Batches(data, 1).problems()]
+
+    def test_nothing_to_say(self, tmp_path):
+        assert self.said(folder(tmp_path), 24, 3) == []
+
+    def test_the_last_picture_counts(self, tmp_path):
+        for i in range(60):
+            picture(i, 24, 24, 1).save(tmp_path / f"{i:02}.png")
+        picture(0).save(tmp_path / "z.png")
+        assert load(tmp_path).shape == (3, 24, 24)
+        assert self.said(tmp_path) == ["60 of 61 pictures are gray: training in color, --channels 1 for gray"]
+        assert self.said(tmp_path, 24, 1) == [
+            "1 of 61 pictures are in color, and are made gray; --channels 3 for color"
+        ]
+
+    def test_few_small_ones_do_not_decide(self, tmp_path):
+        for i in range(40):
+            picture(i, 100, 100).save(tmp_path / f"{i:02}.png")
+        picture(0, 16, 16).save(tmp_path / "0.png")
+        picture(0, 1, 1).save(tmp_path / "1.png")
+        assert load(tmp_path).shape == (3, 100, 100)
+        assert self.said(tmp_path, 64) == [
+            "pictures of 16 to 100 pixels on the shorter side, half of them 100 or more, are made 64x64; --resolution "
+            "N for another size",
+            "1 of 42 pictures are smaller than 64x64 and are enlarged, from 16 pixels",
+        ]
+
+    def test_pictures_that_are_not_square(self, tmp_path):
+        folder(tmp_path, 3, (), height=24, width=24)
+        picture(0, 24, 48).save(tmp_path / "wide.png")
+        picture(0, 36, 24).save(tmp_path / "high.png")
+        assert self.said(tmp_path) == [
+            "2 of 5 pictures are not square (half of these 1.75 to 1 or more): their outer parts are left out"
+        ]
+
+    def test_a_part_of_very_many(self, tmp_path, monkeypatch):
+        for i in range(20):
+            picture(i, 24, 24, 1 if i % 2 else 3).save(tmp_path / f"{i:02}.png")
+        monkeypatch.setattr("fastgan.data.folder.Folder.most_surveyed", 10)
+        assert self.said(tmp_path, 24, 1) == [
+            "10 of 10 pictures are in color, and are made gray; --channels 3 for color (10 were looked at, of 20)"
+        ]
+
+    def test_a_training_tells_it_once(self, tmp_path, caplog):
+        from fastgan.systems import create
+        from fastgan.training import Trainer
+
+        settings = {"device": "cpu", "batch_size": 4, "samples": 4, "evaluate_every": 0, "workers": 0}
+        root = str(folder(tmp_path / "photos", 8))
+        Trainer(create("dcgan", resolution=16, width=4), root, out=tmp_path / "run", **settings).fit(1)
+        assert "pictures of 24 pixels on the shorter side, are made 16x16" in caplog.text
+        assert "made 16x16" in (tmp_path / "run" / "log.txt").read_text()
+        caplog.clear()
+        Trainer.resume(tmp_path / "run").fit(2)
+        assert "made 16x16" not in caplog.text
 
 
 def test_what_is_no_picture_is_left_out_and_named(tmp_path):
@@ -250,7 +313,7 @@ class TestCaptions:
 
     def test_captions_follow_the_file(self, tmp_path):
         text = 'file,caption\n002.png,"a cat, asleep"\n./000.png, two dogs \n002.png,again\n'
-        data = load(self.write(tmp_path, text), 8)
+        data = load(self.write(tmp_path, text), 8, 3)
         assert paths(data) == ["002.png", "000.png", "002.png"]
         assert data.captions == ("a cat, asleep", "two dogs", "again")
         assert (data.classes, data[0][1]) == ((), None)

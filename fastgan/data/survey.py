@@ -1,0 +1,66 @@
+"""What the headers of a data set's pictures say: of which size and channels they are, and what is done to them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fastgan.data.decode import LEAST_PART, Header
+
+FEW = 20  # a size below which one picture in so many lies is not that of the data set
+SQUARE = 1.1  # longer by shorter side of a picture whose centre square is all but the whole
+
+
+class Survey(NamedTuple):
+    """headers: of the pictures that can be read, of those `looked` at, of `total`, which is 0 where it is not known."""
+
+    headers: Sequence[Header]
+    looked: int
+    total: int
+
+    def shape(self) -> tuple[int, int]:
+        """The side that nineteen of twenty pictures have at least, and the channels: 3 if any is in color.
+
+        Tracking pixels and icons among photographs are left out later, and do not decide here.
+        """
+        sides = np.array([header.side for header in self.headers])
+        kept = sides * LEAST_PART >= np.median(sides)
+        side = int(np.sort(sides[kept])[kept.sum() // FEW])
+        return side, max(header.channels for header, keep in zip(self.headers, kept) if keep)
+
+    def lines(self, name: str, channels: int, resolution: int) -> list[str]:
+        """What becomes other than it is, made images of that shape; a line for each kind."""
+        n = len(self.headers)
+        part = "" if self.looked == self.total else f" ({self.looked:,} were looked at, of {self.total or 'a stream'})"
+        sides = np.array([header.side for header in self.headers])
+        used = sides[sides * LEAST_PART >= resolution]  # others are left out, and named when they are met
+        said = []
+        gray = sum(header.channels == 1 for header in self.headers)
+        if channels == 3 and 0 < gray < n:
+            said.append(f"{gray:,} of {n:,} pictures are gray: training in color, --channels 1 for gray")
+        elif channels == 1 and gray < n:
+            said.append(f"{n - gray:,} of {n:,} pictures are in color, and are made gray; --channels 3 for color")
+        small, large = used[used < resolution], used[used > resolution]
+        if len(large):
+            half = f", half of them {int(np.median(used)):,} or more" if used.min() < used.max() else ""
+            said.append(
+                f"pictures of {_range(used)} pixels on the shorter side{half}, are made {resolution}x{resolution}; "
+                f"--resolution N for another size"
+            )
+        if len(small):
+            said.append(
+                f"{len(small):,} of {n:,} pictures are smaller than {resolution}x{resolution} and are enlarged, from "
+                f"{_range(small)} pixels"
+            )
+        ratios = np.array([header.ratio for header in self.headers])
+        if (oblong := ratios > SQUARE).any():
+            said.append(
+                f"{oblong.sum():,} of {n:,} pictures are not square (half of these {np.median(ratios[oblong]):.2f} to "
+                f"1 or more): their outer parts are left out"
+            )
+        return [f"{name}: {line}{part}" for line in said]
+
+
+def _range(sides: np.ndarray) -> str:
+    low, high = int(sides.min()), int(sides.max())
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
