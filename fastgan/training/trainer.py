@@ -101,8 +101,8 @@ class Trainer:
         run = Run(out)
         if isinstance(system, str):
             changes["system"], system = system, None
-        if isinstance(data, str):
-            changes["data"], data = absolute(data), None
+        if isinstance(data, str | os.PathLike):
+            changes["data"], data = absolute(os.fspath(data)), None
         ranks, _ = join(changes.get("device", "auto"))
         state = ranks.from_first(run.read)
         before = config_of(state, run)
