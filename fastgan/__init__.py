@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastgan import backend, data, latent, losses, metrics, nn, ops, systems, training
+    from fastgan import backend, data, latent, losses, metrics, nn, ops, random, systems, training
     from fastgan.fusion import fuse, unfuse
     from fastgan.fusion.explain import explain
     from fastgan.fusion.paired import paired
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = ("backend", "data", "latent", "losses", "metrics", "nn", "ops", "systems", "training")
+_MODULES = ("backend", "data", "latent", "losses", "metrics", "nn", "ops", "random", "systems", "training")
 _NAMES = {
     "GraphedStep": "fastgan.training",
     "Phase": "fastgan.systems",
@@ -54,6 +54,7 @@ __all__ = [
     "nn",
     "ops",
     "paired",
+    "random",
     "recompute",
     "systems",
     "training",

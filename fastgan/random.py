@@ -23,8 +23,8 @@ _source: ContextVar[Source | None] = ContextVar("fastgan.random", default=None)
 
 def current(device: torch.device) -> torch.Generator | None:
     """The generator that a draw on this device takes: the run's where one is being trained in this thread, else None,
-    which is torch's global one."""
-    source = _source.get()
+    which is torch's global one. Within torch.compile, which takes no generators, None."""
+    source = None if torch.compiler.is_compiling() else _source.get()
     return None if source is None else source(device)
 
 

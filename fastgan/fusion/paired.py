@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from fastgan.nn.norm_act import in_parts
 from fastgan.ops import recompute
+from fastgan.random import private
 
 PROBED = 4  # images of each kind; batch statistics need two
 LARGEST = 2**18  # elements of a float32 batch that one pass on a CPU is faster for
@@ -101,14 +102,12 @@ def _structure(discriminator: nn.Module) -> str:
 def _tried(discriminator: nn.Module, real: Tensor, fake: Tensor) -> str:
     """Both ways in float64 on copies, with the same random numbers."""
     real, fake = (images[:PROBED].double() for images in (real, fake))
-    devices = [real.device] if real.is_cuda else []
     results = []
     try:
         for one in (False, True):
             groups = (getattr(module, "process_group", None) for module in discriminator.modules())
             tried = copy.deepcopy(discriminator, {id(group): group for group in groups if group}).double()
-            with torch.random.fork_rng(devices), torch.autocast(real.device.type, enabled=False), in_parts(1 + one):
-                torch.manual_seed(0)
+            with private(0), torch.autocast(real.device.type, enabled=False), in_parts(1 + one):
                 if one:
                     both = tried(torch.cat([real, fake]))
                     out = _half(both, 0, len(real)), _half(both, 1, len(real))

@@ -260,9 +260,8 @@ def _reads(module: nn.Module) -> bool:
 
 def _views(module: nn.Module) -> bool:
     """Whether a child may give back what it gets, and leaves that as it is."""
-    return (
-        isinstance(module, _VIEWERS) and type(module).__module__.startswith("torch.nn.") and not calls.in_place(module)
-    )
+    known = type(module).__module__.startswith(("torch.nn.", "fastgan.nn."))
+    return known and isinstance(module, _VIEWERS) and not calls.in_place(module)
 
 
 # A pattern looks at one node of the graph of a forward, the first of its steps that is replaced.

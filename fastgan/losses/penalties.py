@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from fastgan.losses.checks import alike, at_least_float32, floating, number
+from fastgan.random import current
 
 Discriminator = Callable[[Tensor], Tensor]
 
@@ -172,6 +173,7 @@ def _logits(logits: Any) -> Tensor:
 
 def _random(draw: Callable[..., Tensor], shape: Any, like: Tensor, generator: torch.Generator | None) -> Tensor:
     """Random numbers, at least float32, on the device of `like`; drawn where the generator lives."""
+    generator = generator or current(like.device)
     device = like.device if generator is None else generator.device
     dtype = torch.promote_types(like.dtype, torch.float32)
     return draw(shape, generator=generator, device=device, dtype=dtype).to(like.device)

@@ -5,6 +5,7 @@ from fastgan.nn.augment import DifferentiableAugment
 from fastgan.nn.bias_act import BiasAct
 from fastgan.nn.conv_norm_act import ConvNormAct2d, ConvTransposeNormAct2d
 from fastgan.nn.conv_pool import ConvPool2d
+from fastgan.nn.dropout import Dropout
 from fastgan.nn.norm_act import NormAct1d, NormAct2d, NormAct3d
 from fastgan.nn.resize_conv import ResizeConv2d
 
@@ -14,6 +15,7 @@ __all__ = [
     "ConvPool2d",
     "ConvTransposeNormAct2d",
     "DifferentiableAugment",
+    "Dropout",
     "NormAct1d",
     "NormAct2d",
     "NormAct3d",

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastgan.random import current
+
 
 class DifferentiableAugment(nn.Module):
     """Random changes of each image, through which gradients pass: Zhao et al. 2020 (arXiv:2006.10738), section 3.
@@ -45,7 +47,12 @@ class DifferentiableAugment(nn.Module):
 
 
 def _uniform(x: Tensor, low: float, high: float) -> Tensor:
-    return torch.rand(len(x), 1, 1, 1, dtype=x.dtype, device=x.device) * (high - low) + low
+    drawn = torch.rand(len(x), 1, 1, 1, dtype=x.dtype, device=x.device, generator=current(x.device))
+    return drawn * (high - low) + low
+
+
+def _whole(x: Tensor, among: int) -> Tensor:
+    return torch.randint(0, among, (len(x), 1), device=x.device, generator=current(x.device))
 
 
 def _color(x: Tensor) -> Tensor:
@@ -60,8 +67,8 @@ def _translation(x: Tensor) -> Tensor:
     count, _, height, width = x.shape
     down, right = int(height / 8 + 0.5), int(width / 8 + 0.5)
     padded = F.pad(x, (right, right, down, down))
-    rows = torch.randint(0, 2 * down + 1, (count, 1), device=x.device) + torch.arange(height, device=x.device)
-    columns = torch.randint(0, 2 * right + 1, (count, 1), device=x.device) + torch.arange(width, device=x.device)
+    rows = _whole(x, 2 * down + 1) + torch.arange(height, device=x.device)
+    columns = _whole(x, 2 * right + 1) + torch.arange(width, device=x.device)
     samples = torch.arange(count, device=x.device)[:, None, None]
     # Indexing puts the indexed dimensions first: (N, H, W, C).
     return padded[samples, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
@@ -71,7 +78,7 @@ def _cutout(x: Tensor) -> Tensor:
     def outside(size: int) -> Tensor:  # (N, size)
         half = max(1, size // 2)
         # The centre lies anywhere, so that a part of the square may lie outside the image.
-        first = torch.randint(0, size + (1 - half % 2), (len(x), 1), device=x.device) - half // 2
+        first = _whole(x, size + (1 - half % 2)) - half // 2
         places = torch.arange(size, device=x.device)
         return (places < first) | (places >= first + half)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fastgan import backend as _backend
+from fastgan.random import current
 from fastgan.reference import gan_loss as reference
 from fastgan.reference.gan_loss import KINDS
 
@@ -75,7 +76,8 @@ def gan_loss(
         label_smoothing: in [0, 1).
         label_noise: >= 0.
         label_flips: a probability.
-        generator: where the random numbers of label_noise and label_flips come from; PyTorch's own if None.
+        generator: where the random numbers of label_noise and label_flips come from. None: within
+            `fastgan.Trainer` the run's, else PyTorch's own.
         backend: auto, native, triton or torch.
 
     Returns:
@@ -109,7 +111,8 @@ def gan_loss(
     if label_noise or label_flips:
         given = [logits for logits in (real_logits, fake_logits) if logits is not None]
         count = sum(logits.numel() for logits in given)
-        random = torch.rand(2, count, generator=generator, device=given[0].device)
+        device = given[0].device
+        random = torch.rand(2, count, generator=generator or current(device), device=device)
     labels = None if plain else (label_smoothing, label_noise, label_flips)
     return (_native if path == "native" else _composed)(real_logits, fake_logits, kind, player, random, labels)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fastgan.fusion.paired import paired
 from fastgan.losses import AuxiliaryClassifier
-from fastgan.nn import init
+from fastgan.nn import Dropout, init
 from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, State, at_least, power_of_two
 from fastgan.systems.base import Part, choices
 
@@ -132,7 +132,7 @@ class Discriminator(nn.Module):
                 nn.Conv2d(before, after, 3, stride, 1, bias=not level),
                 *norm,
                 nn.LeakyReLU(0.2, True),
-                nn.Dropout(config.dropout),
+                Dropout(config.dropout),
             ]
             before = after
         self.features = nn.Sequential(*layers, nn.Flatten())

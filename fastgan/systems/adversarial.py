@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fastgan.fusion.paired import is_one_pass, paired
 from fastgan.losses import Adversarial, Lazy, NonSaturating, r1
-from fastgan.nn import DifferentiableAugment
+from fastgan.nn import DifferentiableAugment, Dropout
 from fastgan.random import private
 from fastgan.systems.base import Part, Phase, System, adam, normal
 from fastgan.systems.config import build
@@ -221,7 +221,7 @@ def with_dropout(blocks: nn.Sequential, share: float) -> nn.Sequential:
     """The same blocks with dropout after each but the last."""
     if not share:
         return blocks
-    return nn.Sequential(*[layer for block in blocks for layer in (block, nn.Dropout(share))][:-1])
+    return nn.Sequential(*[layer for block in blocks for layer in (block, Dropout(share))][:-1])
 
 
 def rate_at(config: AdversarialConfig, step: int) -> float:

@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from fastgan.random import current
+
 Part = tuple[Tensor, dict[str, Tensor]]  # a scalar to minimise, and detached scalars to log
 Loss = Callable[[Any], Part | Iterator[Part]]
 
@@ -165,6 +167,7 @@ def _rows(
     rank, ranks = 0, 1
     if generator is None and (stream := system.stream) is not None:
         generator, rank, ranks = stream.generator, stream.rank, stream.ranks
+    generator = generator or current(system.device)
     rows, *rest = shape
     device = system.device if generator is None else generator.device
     everyone = draw((rows * ranks, *rest), generator=generator, device=device, dtype=dtype).to(system.device)

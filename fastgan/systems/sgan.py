@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from fastgan.losses import SemiSupervised, feature_matching
-from fastgan.nn import init
+from fastgan.nn import Dropout, init
 from fastgan.random import private
 from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, State, at_least, power_of_two
 from fastgan.systems.base import Part, choices, evaluating, uniform
@@ -178,7 +178,7 @@ class Discriminator(nn.Module):
         super().__init__()
         narrow = config.discriminator_width or max(1, config.width * 3 // 2)
         wide, before = 2 * narrow, config.channels
-        layers: list[nn.Module] = [nn.Dropout(0.4 * config.dropout)]
+        layers: list[nn.Module] = [Dropout(0.4 * config.dropout)]
         # Channels, kernel size, stride, padding.
         for after, kernel, stride, padding in (
             *((narrow, 3, 1, 1), (narrow, 3, 1, 1), (narrow, 3, 2, 1)),
@@ -187,7 +187,7 @@ class Discriminator(nn.Module):
         ):
             layers += [weight_norm(nn.Conv2d(before, after, kernel, stride, padding)), nn.LeakyReLU(0.2, True)]
             if stride == 2:
-                layers.append(nn.Dropout(config.dropout))
+                layers.append(Dropout(config.dropout))
             before = after
         self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.classes = weight_norm(nn.Linear(wide, config.classes))

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from fastgan.losses import lazy
+from fastgan.random import noticed
 from fastgan.training.host import HostState
 
 log = logging.getLogger("fastgan")
@@ -233,7 +234,7 @@ class Replayed:
             return [torch.stack(list(values.values()))] if len(alike) == 1 else list(values.values())
 
         try:
-            with lazy.counted() as counts:
+            with lazy.counted() as counts, noticed(host.draws):
                 kind.recording, kind.values = self._recorder.record(function, self._generators())
             host.verify()
         except BaseException:

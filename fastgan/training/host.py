@@ -76,8 +76,14 @@ class HostState:
         self._owners = list(dict.fromkeys([*held.modules, *owners]))
         self._plain = [_plain(owner) for owner in self._owners]
         self._tensors = [(t, t._version, t.detach().clone()) for t in held.tensors() if not defers(t)]
-        self._random = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+        self._random = random.getstate(), np.random.get_state()  # noqa: NPY002
+        self._drawn: Tensor | None = None  # the state of torch's generator on the CPU before the function drew from it
         self._generators = [(generator, generator.get_state()) for generator in generators]
+
+    def draws(self, name: str, device: torch.device) -> None:
+        """To be told before the recorded function draws from a global generator of torch."""
+        if device.type == "cpu" and self._drawn is None:
+            self._drawn = torch.get_rng_state()
 
     def verify(self) -> None:
         """RuntimeError where the recorded function changed what only Python changes, which no replay would."""
@@ -95,15 +101,19 @@ class HostState:
                         f"{type(owner).__name__}.{name} is a number that Python changes in the step; hold it in a "
                         "tensor on the device, changed in place"
                     )
-        python, numpy, _ = self._random
+        python, numpy = self._random
         if python != random.getstate() or str(numpy) != str(np.random.get_state()):  # noqa: NPY002
-            raise RuntimeError("the step draws random numbers of Python or NumPy; draw them with torch, on the device")
+            raise RuntimeError(
+                "the step, or another thread meanwhile, draws random numbers of Python or NumPy; draw them with torch, "
+                "on the device"
+            )
         if any(tensor._version != version for tensor, version, _ in self._tensors):
             raise RuntimeError(f"the step changes a tensor that is not on {self._held.device}; move it there")
 
     @torch.no_grad()
     def restore(self) -> None:
-        """As it was. Gradients are not kept."""
+        """As it was, but for what other threads may have changed too: the random states of Python and NumPy, and of
+        torch where the function did not draw. Gradients are not kept."""
         for optimizer, before in self._states:
             for parameter in [known for known in optimizer.state if known not in set(before)]:
                 del optimizer.state[parameter]
@@ -114,10 +124,8 @@ class HostState:
                     setattr(owner, name, value)
         for tensor, _, value in self._tensors:
             tensor.copy_(value)
-        python, numpy, cpu = self._random
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-        torch.set_rng_state(cpu)
+        if self._drawn is not None:
+            torch.set_rng_state(self._drawn)
         for generator, state in self._generators:
             generator.set_state(state)
 

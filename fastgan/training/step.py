@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fastgan import backend
 from fastgan.ops.recompute import recompute
+from fastgan.random import current
 from fastgan.systems.base import Part, Phase, System
 from fastgan.training import graph as graphs
 from fastgan.training import process
@@ -249,7 +250,8 @@ class GraphedStep:
     def _host(self, defers: Callable[[Tensor], bool]) -> HostState:
         functions = [self._prepare, *(phase.loss for phase in self.phases)]
         owners = [function.__self__ for function in functions if hasattr(function, "__self__")]
-        return HostState(self._held, owners, defers, self._generators)
+        on_host = current(torch.device("cpu"))
+        return HostState(self._held, owners, defers, [*self._generators, *([on_host] if on_host else [])])
 
     def _why_not(self, graph: bool | str, parameters: list[nn.Parameter]) -> str:
         if graph is False:
@@ -308,8 +310,8 @@ class Step(GraphedStep):
 
     @property
     def generators(self) -> list[torch.Generator]:
-        stream = self.system.stream
-        return [stream.generator] if stream is not None and stream.generator.device.type == self.device.type else []
+        drawn = [self.system.stream and self.system.stream.generator, current(self.device)]
+        return [generator for generator in drawn if generator and generator.device.type == self.device.type]
 
 
 def _capturable(optimizer: torch.optim.Optimizer, device: torch.device) -> None:

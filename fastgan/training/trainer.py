@@ -38,7 +38,7 @@ from fastgan.training.run import Run, choose_device, config_of, name_classes, qu
 from fastgan.training.source import check_same, describe, load_data, name_of, record
 from fastgan.training.staging import Staging
 from fastgan.training.step import Step, load_optimizer
-from fastgan.training.streams import Streams
+from fastgan.training.streams import Repeated, Streams
 from fastgan.training.watch import Symptom, Watch, diversity, remedy
 
 log = logging.getLogger("fastgan")
@@ -58,7 +58,9 @@ class Trainer:
     device: "auto", "cpu", "cuda", "cuda:1", ...   settings: the fields of `Settings`.
 
     A run killed at any instant and resumed ends in the same bits as one never killed, on the same machine.
-    The random streams of the run are its own: torch's global generators are left as they were.
+    The random numbers of the run are its own: torch's global generators are neither read nor moved, unless a system of
+    your own draws from them (`fastgan.random` says how not to). Then they are the run's until `fit` ends, which the log
+    says, and as they were afterwards.
     Under torchrun, each process trains on its part of every batch, as one process would on the whole.
 
     ValueError, TypeError or OSError before anything is written, if the data do not fit the system or the batch, a
@@ -268,12 +270,16 @@ class Trainer:
         except NonFinite as error:
             self._go_back(error)
             return False
+        except Repeated:
+            self._restore(self.ranks.from_first(self.run.read))
+            self._streams.share("torch.utils.checkpoint repeats what is drawn from torch's global generators only")
+            return False
         return True
 
     def _begin(self) -> None:
         """What the system learns from the data before the first step."""
         batches = self._batches(0, alone=True)
-        with self._asking.at_once():
+        with self._streams.apart(), self._asking.at_once():
             self.system.begin(islice(batches, math.ceil((batches.count or 10_000) / self.config.batch_size)))
         self.ema = self._average()
 
@@ -331,7 +337,8 @@ class Trainer:
         if self.ema:
             self.ema.begin()
         self.train_step.number = self.step
-        self.train_step(batch, check=check)
+        with self._streams.step():
+            self.train_step(batch, check=check)
         self.step += 1
         self._means.steps += 1
 
