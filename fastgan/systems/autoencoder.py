@@ -130,6 +130,7 @@ class Gaussian(nn.Module):
 
     Computed in the dtype of its buffers whatever autocast says."""
 
+    statistics = ("mean", "covariance")  # that a moving average of the networks averages too
     mean: Tensor  # (size,)
     covariance: Tensor  # (size, size)
 
