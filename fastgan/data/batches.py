@@ -99,6 +99,7 @@ class Batches(Iterator[Batch]):
         self._reader = self._choose(source, Order(batch_size, seed, drop_last, rank, ranks), workers, memory)
         self.count = self._reader.count
         self.workers: int = getattr(self._reader, "workers", 0)  # processes that read
+        self.most_workers = {Loaded: default_workers(), Stream: 1}.get(type(self._reader), 0)  # that are of use here
         if self.count is not None and batch_size > self.count:
             raise ValueError(
                 f"batch_size {batch_size} is larger than the data set, which has {self.count} images: "
@@ -144,6 +145,12 @@ class Batches(Iterator[Batch]):
             images = torch.where(flips.view(-1, 1, 1, 1), images.flip(3), images)
         # to() gives the strides of the layout also where, with one channel, contiguous() sees no difference.
         return Batch(to_float(images, self.layout), labels)
+
+    @property
+    def filling(self) -> bool:
+        """Whether pictures are still to be read that stay in memory from then on."""
+        store = getattr(self._reader, "store", None)
+        return store is not None and store.missing > 0
 
     def problems(self) -> list[str]:
         """What is new since the last call about pictures that were left out or converted, a line each."""

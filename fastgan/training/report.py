@@ -81,8 +81,11 @@ class Report:
         if not self._quiet:
             self._bar.update(self._batch_size)
 
-    def values(self, step: int, values: dict[str, float], waiting: float = 0.0) -> None:
-        """Means of what was logged since the last call. waiting: share of that time, 0..1, spent waiting for data."""
+    def values(self, step: int, values: dict[str, float], waiting: float = 0.0, once: bool = False) -> None:
+        """Means of what was logged since the last call.
+
+        waiting: share of that time, 0..1, spent waiting for data.   once: for the last time, so that it is no worry.
+        """
         if self._quiet:
             return
         then, since = self._since
@@ -97,7 +100,7 @@ class Report:
         self._bar.describe(f"{shown}, data wait {waiting:.0%}")
         self._log.line(f"{shown}, {speed:.0f} images/s, data wait {waiting:.1%}")
         self._events.scalars({**values, "images_per_second": speed, "data_wait": waiting}, step)
-        if waiting > WAITING:
+        if waiting > WAITING and not once:
             if self._slow % 10 == 0:
                 remedy = f"; try {self._advice}" if self._advice else ""
                 log.warning(

@@ -157,6 +157,7 @@ class Trainer:
         self.latents = system.latent(samples, torch.Generator().manual_seed(asked.seed))
         self._means = Means(self.ranks)  # of the logged values
         self._waited = 0.0, time.perf_counter()  # seconds waited for data, since when
+        self._filling = False  # whether pictures were put into memory meanwhile
         self._saved = -1  # step of the last checkpoint
         self._identity: bytes | None = None  # of its file
         self._owed = False  # a look at the samples of this step, which was interrupted
@@ -303,7 +304,7 @@ class Trainer:
             for problem in self.batches.problems():
                 log.warning("%s", problem)
             if self._due(every.log_every):
-                report.values(self.step, self._look(self._means.take(self.step)), self._waiting())
+                report.values(self.step, self._look(self._means.take(self.step)), *self._waiting())
             if self._due(every.sample_every) or self.step == every.steps or self._early():
                 self._means.read(self.step)  # of a run that has diverged, say so instead of drawing it
                 if self.ranks.first:
@@ -322,6 +323,7 @@ class Trainer:
     def _advance(self, check: Check | None = None) -> None:
         began = time.perf_counter()
         place = self.batches.state_dict()
+        self._filling |= self.batches.filling
         try:
             with self._asking.at_once():
                 batch = self._staging.put(self._next) if self._staging else self._next()
@@ -403,16 +405,19 @@ class Trainer:
         if self.ranks.first:
             config.write(self.run.config, self.config)
 
-    def _waiting(self) -> float:
-        """The share of the time since the last call that was spent waiting for data."""
+    def _waiting(self) -> tuple[float, bool]:
+        """The share of the time since the last call that was spent waiting for data; and whether that was for pictures
+        that are in memory from then on."""
         waited, since = self._waited
         now = time.perf_counter()
         self._waited = 0.0, now
-        return waited / max(now - since, 1e-9)
+        filling, self._filling = self._filling, False
+        return waited / max(now - since, 1e-9), filling
 
     def _advice(self) -> str:
         workers = self.batches.workers
-        return f"--workers {max(2 * workers, 2)} (now {workers}), or smaller picture files"
+        more = min(max(2 * workers, 2), self.batches.most_workers)
+        return (f"--workers {more} (now {workers}), or " if more > workers else "") + "smaller picture files"
 
     def _save(self, best: bool = False) -> None:
         self._means.read(self.step)  # a run that has diverged keeps its last good checkpoint

@@ -105,6 +105,11 @@ class TestWaitingForData:
             for step in (2, 12)
         ]
 
+    def test_what_is_waited_for_once_is_no_worry(self, opened, caplog):
+        with opened() as report:
+            report.values(1, {}, 0.5, once=True)
+        assert not caplog.messages
+
     def test_without_advice(self, opened, caplog):
         with opened() as report:
             report.values(1, {}, 0.5)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from states import same, state
 import fastgan
 from fastgan.cli import main
 from fastgan.data import ImageData, load
+from fastgan.data.decode import decode
 from fastgan.systems import create
 from fastgan.training import Trainer, checkpoint, config
 from fastgan.training.export import export
@@ -214,6 +216,34 @@ class TestClassNames:
         with pytest.raises(ValueError, match=r"made for 2 classes, .* has 3: create the system with classes=3"):
             begin(str(tmp_path / "photos"), tmp_path / "run", 1, "acgan", classes=2)
         assert not (tmp_path / "run").exists()
+
+
+class TestWaiting:
+    def test_the_first_pass_over_pictures_that_stay_in_memory_is_no_worry(self, tmp_path, caplog, monkeypatch):
+        monkeypatch.setattr("fastgan.data.lazy.decode", lambda *given: time.sleep(0.05) or decode(*given))
+        root = str(photos(tmp_path / "photos", (), 12))
+        trainer = Trainer(system(), root, out=tmp_path / "run", **{**FEW, "log_every": 1})
+        trainer.fit(6)  # two passes
+        assert "waiting for data" not in caplog.text
+        assert not trainer.batches.filling
+        lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+        waits = [json.loads(line)["data_wait"] for line in lines]
+        assert max(waits[:3]) > 0.05, "there was nothing to warn of"
+
+    @pytest.mark.parametrize(
+        ("workers", "cores", "advice"),
+        [
+            (0, 4, "--workers 2 (now 0), or smaller picture files"),
+            (1, 2, "--workers 2 (now 1), or smaller picture files"),
+            (2, 2, "smaller picture files"),
+            (3, 4, "--workers 4 (now 3), or smaller picture files"),
+        ],
+    )
+    def test_never_more_workers_than_cores(self, tmp_path, monkeypatch, workers, cores, advice):
+        monkeypatch.setattr("fastgan.data.batches.default_workers", lambda: cores)
+        data = [torch.zeros(1, 16, 16, dtype=torch.uint8)] * 8
+        trainer = Trainer(system(), data, out=tmp_path / "run", **{**FEW, "workers": workers})
+        assert trainer._advice() == advice
 
 
 class TestItsOwnFiles:
