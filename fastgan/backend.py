@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
 BACKENDS = ("auto", "native", "triton", "torch")
 _LIBRARIES = {"cpu": "libfastgan_cpu.so", "cuda": "libfastgan_cuda.so"}
@@ -154,6 +155,25 @@ def _triton(device: str) -> Status:
     except Exception as error:  # an installed Triton can also fail to import
         return Status(False, f"triton does not import: {error}")
     return Status(True)
+
+
+def recorded() -> bool:
+    """Whether PyTorch's own operations must run now, because something records or transforms single operations.
+
+    torch.jit.trace, torch.export and torch.onnx.export, whose result should need PyTorch alone; torch.func's transforms
+    and forward-mode differentiation, which an op with a backward of its own has no rules for.
+    """
+    return bool(
+        torch._C._get_tracing_state()
+        or torch.compiler.is_exporting()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+    )
+
+
+def traced() -> bool:
+    """Whether torch.jit.trace runs, which warns of every shape that is looked at."""
+    return torch._C._get_tracing_state() is not None
 
 
 def build_config() -> dict[str, str]:

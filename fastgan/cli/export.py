@@ -1,4 +1,4 @@
-"""fastgan export: the generator of a run as one file of weights and one that describes them."""
+"""fastgan export: the generator of a run as one file to give away."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from typing import Any
 
 
 def add(subparsers: Any) -> None:
-    parser = subparsers.add_parser("export", help="write the generator of a run as .safetensors")
+    parser = subparsers.add_parser(
+        "export",
+        help="write the generator of a run as one file",
+        description="Weights that `fastgan sample` and fastgan.load take (.safetensors), or latents to images without "
+        "FastGAN: .pt2 of torch.export, .onnx for ONNX Runtime and others.",
+    )
     parser.add_argument("run", metavar="RUN", help="directory of the run")
-    parser.add_argument("--out", help="file that ends in .safetensors (default: the run's name in this directory)")
+    parser.add_argument(
+        "--out",
+        help="file that ends in .safetensors, .pt2 or .onnx (default: the run's name in this directory, .safetensors)",
+    )
     parser.add_argument("--raw", action="store_true", help="the trained weights, not their moving average")
     parser.add_argument(
         "--checkpoint", choices=("last", "best", "previous"), default="last", help="of the run (default: last)"
@@ -22,8 +30,13 @@ def run(args: argparse.Namespace) -> int:
     from fastgan.training.run import quoted
 
     out = args.out or f"{Path(args.run).resolve().name}.safetensors"
-    described = export(args.run, out, averaged=not args.raw, which=args.checkpoint)
-    print(
-        f"{out} and {described.name}: `fastgan sample {quoted(out)}` draws from them, fastgan.load({out!r}) loads them"
-    )
+    record = export(args.run, out, averaged=not args.raw, which=args.checkpoint)
+    takes = "latent, labels" if record["classes"] else "latent"
+    how = {
+        ".safetensors": f"`fastgan sample {quoted(out)}` draws from it, fastgan.load({out!r}) loads it",
+        ".pt2": f"torch.export.load({out!r}).module()({takes}) makes images, without FastGAN",
+        ".onnx": f"inputs {takes}, output images",
+    }
+    shape = ", ".join(map(str, record["latent_shape"]))
+    print(f"{out}: {how[Path(out).suffix.lower()]}; latents (N, {shape})")
     return 0

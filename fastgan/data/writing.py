@@ -1,10 +1,37 @@
-"""Files that are there wholly or not at all."""
+"""Files that are there wholly or not at all, and places that a file can be written to."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from pathlib import Path
+
+
+def check_file(path: str | os.PathLike[str], *suffixes: str, what: str = "--out") -> Path:
+    """The path of a file to be written, before anything is computed. `suffixes`: those accepted, none: all.
+
+    ValueError for another suffix, IsADirectoryError for a directory, FileNotFoundError where there is no directory to
+    hold it, PermissionError where that cannot be written to.
+    """
+    name, path = os.fspath(path), Path(path)
+    if name.endswith(("/", os.sep)) or path.is_dir():
+        raise IsADirectoryError(f"{what} must be a file, and {name!r} is a directory")
+    if suffixes and path.suffix.lower() not in suffixes:
+        listed = " or ".join(filter(None, [", ".join(suffixes[:-1]), suffixes[-1]]))
+        raise ValueError(f"{what} must be a file that ends in {listed}, not {name!r}")
+    check_folder(path.parent, path)
+    return path
+
+
+def check_folder(folder: Path, path: Path) -> None:
+    """FileNotFoundError or PermissionError if `path` cannot be made in `folder`."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: there is no directory {folder}, create it first")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise PermissionError(f"cannot write {path}: {folder} cannot be written to ({error.strerror})") from None
 
 
 def replace_file(path: Path, content: bytes) -> None:

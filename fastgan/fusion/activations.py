@@ -66,11 +66,11 @@ def activate(backend: str, act: Any, x: Any, in_place: bool) -> Any:
     """
     if (
         type(x) is not Tensor
+        or calls.observed()
         or x.dim() < 2
         or x.dtype not in calls.DTYPES
         or x.numel() < LEAST_ELEMENTS[True]
         or not (x.is_contiguous() or calls.is_channels_last(x))  # PyTorch's keeps the layout of others, too
-        or calls.observed()
         or _backend.choose("bias_act", x.device.type, backend) == "torch"
         or (named := calls.name_and_slope(act, x, ())) is None
         or no_gain(x.dtype, False, named[0])

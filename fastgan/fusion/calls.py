@@ -13,7 +13,6 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.nn.modules import module as _every_module  # holds the hooks that are registered for all modules
 from torch.nn.utils import parametrizations, parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -143,6 +142,7 @@ def linear(backend: str, conv: Any, x: Any) -> Any:
     its map of single elements: the last layer of a DCGAN's discriminator, and the first of its generator."""
     if (
         type(x) is not Tensor
+        or observed()
         or x.dim() != 4
         or x.dtype not in DTYPES
         or linear_path(x.device.type, backend) == "torch"
@@ -151,7 +151,6 @@ def linear(backend: str, conv: Any, x: Any) -> Any:
         or x.shape[1] != conv.in_channels
         or x.numel() == 0
         or changed(conv)
-        or observed()
     ):
         return conv(x)
     weight, bias, (height, width) = conv.weight, conv.bias, conv.kernel_size
@@ -237,18 +236,14 @@ def changed(module: Any) -> str:
 def observed() -> bool:
     """Whether something looks at single modules or single PyTorch operations, so that these must run.
 
-    Hooks registered for all modules; torch.jit.trace and torch.export, whose result should need PyTorch alone;
-    torch.func's transforms and forward-mode differentiation, which an op with a backward of its own has no rules for.
+    Hooks registered for all modules, and what `backend.recorded` tells of.
     """
     return bool(
         _every_module._global_forward_hooks
         or _every_module._global_forward_pre_hooks
         or _every_module._global_backward_hooks
         or _every_module._global_backward_pre_hooks
-        or torch._C._get_tracing_state()
-        or torch.compiler.is_exporting()
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
+        or _backend.recorded()
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastgan import ops
+from fastgan import backend, ops
 from fastgan.reference.activation import ACTIVATIONS
 
 
@@ -56,7 +56,7 @@ class BiasAct(nn.Module):
             self.slope = nn.Parameter(torch.full((1,), slope, device=device, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dim() < 2 or x.shape[1] != self.channels:
+        if not backend.traced() and (x.dim() < 2 or x.shape[1] != self.channels):
             raise ValueError(f"BiasAct takes input (N, {self.channels}, *), got shape {tuple(x.shape)}")
         return ops.bias_act(x, self.bias, act=self.act, slope=self.slope, gain=self.gain, clamp=self.clamp)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules import module as _every_module  # holds the hooks that are registered for all modules
 
+from fastgan import backend
 from fastgan.nn.norm_act import NormAct2d
 from fastgan.ops import convolution
 from fastgan.reference.activation import ACTIVATIONS
@@ -79,6 +80,7 @@ def _convolve(conv: Any, x: Tensor) -> Tensor:
     """conv(x), from the fastest library for the shape, unless something watches or replaces the calls of `conv`."""
     if (
         torch.compiler.is_compiling()
+        or backend.recorded()
         or type(conv) not in (nn.Conv2d, nn.ConvTranspose2d)
         or conv.padding_mode != "zeros"
         or conv._forward_hooks

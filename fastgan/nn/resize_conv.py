@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastgan import ops
+from fastgan import backend, ops
 
 
 class SameConv2d(nn.Module):
@@ -53,7 +53,7 @@ class SameConv2d(nn.Module):
             nn.init.uniform_(self.bias, -limit, limit)
 
     def check(self, x: Tensor) -> None:
-        if x.dim() != 4 or x.shape[1] != self.in_channels:
+        if not backend.traced() and (x.dim() != 4 or x.shape[1] != self.in_channels):
             raise ValueError(
                 f"{type(self).__name__} takes input (N, {self.in_channels}, H, W), got shape {tuple(x.shape)}"
             )

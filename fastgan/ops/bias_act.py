@@ -39,7 +39,8 @@ def bias_act(
     result, where the derivative can be had from it, so that a layer that keeps its input for itself costs no memory;
     else x and the bias.
 
-    Inside a transform of torch.func it is the composition of PyTorch's own ops, which torch.func can see through.
+    Where something records or transforms single operations (torch.export, torch.onnx.export, torch.jit.trace,
+    torch.func, forward-mode differentiation) it is the composition of PyTorch's own.
 
     Args:
         x: (N, C, *) of any rank from 2: float32, bfloat16, float16 or float64. Contiguous and channels_last tensors
@@ -51,8 +52,8 @@ def bias_act(
         clamp: largest magnitude of a result, > 0. None: no limit.
         inplace: x may be overwritten and returned. A permission: it is used where the derivative can be had from the
             result (none, relu, tanh, sigmoid, and leaky_relu and elu with slope >= 0; gain 1 and no clamp) and x is
-            not a view that autograd follows, nor inside torch.compile and torch.func; elsewhere the result is a new
-            tensor, as it is without the permission.
+            not a view that autograd follows, nor inside torch.compile and where single operations are recorded or
+            transformed; elsewhere the result is a new tensor, as it is without the permission.
         backend: auto, native, triton or torch.
 
     Raises:
@@ -60,12 +61,13 @@ def bias_act(
         ValueError: a wrong shape, device, name or number.
         RuntimeError: the named backend is not usable here; `inplace` on a leaf that requires a gradient.
     """
-    compiling = torch.compiler.is_compiling()
-    if backend == "auto" and not (inplace or compiling) and (y := _small(x, bias, act, slope, gain, clamp)) is not None:
+    compiling, recorded = torch.compiler.is_compiling(), _backend.recorded()
+    simple = backend == "auto" and not (inplace or compiling or recorded)
+    if simple and (y := _small(x, bias, act, slope, gain, clamp)) is not None:
         return y
     device = "cpu" if not isinstance(x, Tensor) or x.is_cpu else x.device.type
     path = _backend.choose("bias_act", device, backend)
-    if torch._C._are_functorch_transforms_active():
+    if recorded:
         path, inplace = "torch", False
     problem: Exception | None = None
     if path == "native" and not compiling:
@@ -74,7 +76,8 @@ def bias_act(
             return _native(x, bias, act, slope, gain, clamp, inplace, _apply)
         except Exception as error:
             problem = error
-    _check(x, bias, act, slope, gain, clamp, inplace)
+    if not _backend.traced():
+        _check(x, bias, act, slope, gain, clamp, inplace)
     if problem is not None:
         raise problem
     if path == "native":

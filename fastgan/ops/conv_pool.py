@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from fastgan import backend as _backend
 from fastgan.ops import merged
 from fastgan.reference import conv_pool as reference
 
@@ -34,12 +35,15 @@ def conv_pool(
         TypeError: an argument of the wrong type or dtype.
         ValueError: a wrong shape, device or number.
     """
+    if _backend.traced():
+        return reference.conv_pool(x, weight, bias, groups)
     merged.check("conv_pool", x, weight, bias, groups)
     if min(x.shape[2:]) < 2:
         raise ValueError(f"conv_pool: x must be at least 2x2, got shape {tuple(x.shape)}")
     kernel = weight.shape[2:]
     if (
-        merged.path(x.device.type, backend) == "torch"
+        _backend.recorded()
+        or merged.path(x.device.type, backend) == "torch"
         or not x.numel()
         or not (kernel == (1, 1) or merged.pays("conv_pool", x, weight.shape[0], kernel, groups))
     ):

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from fastgan import backend, tuning
 from fastgan.ops import narrow, products, winograd
@@ -40,7 +39,7 @@ def conv2d(
         weight: (out_channels, in_channels / groups, kh, kw).
         bias: (out_channels,) or None.
     """
-    if groups == 1 and _is_large(weight) and takes(x, weight, bias):
+    if groups == 1 and takes(x, weight, bias) and _is_large(weight):
         layer = _layer(x, weight, bias, _pair(stride), _pair(padding), (0, 0), dilation, transposed=False)
         if layer is not None and (paths := _paths(layer, x, weight, transposed=False)):
             return _convolve(x, weight, bias, _Call(layer, (0, 0), False, paths))
@@ -64,7 +63,7 @@ def conv_transpose2d(
         weight: (in_channels, out_channels / groups, kh, kw).
         bias: (out_channels,) or None.
     """
-    if groups == 1 and _is_large(weight) and takes(x, weight, bias):
+    if groups == 1 and takes(x, weight, bias) and _is_large(weight):
         more = _pair(output_padding)
         layer = _layer(x, weight, bias, _pair(stride), _pair(padding), more, dilation, transposed=True)
         if layer is not None and (paths := _paths(layer, x, weight, transposed=True)):
@@ -84,9 +83,7 @@ def takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         and (bias is None or (type(bias) in (Tensor, torch.nn.Parameter) and bias.device == x.device))
         and x.device.type == weight.device.type == "cpu"
         and not torch.compiler.is_compiling()
-        and not torch._C._get_tracing_state()
-        and not torch._C._are_functorch_transforms_active()
-        and forward_ad._current_level < 0
+        and not backend.recorded()
         and (bias is None or bias.dtype is weight.dtype)
     )
 

@@ -37,7 +37,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         weight: (out_features, in_features).
         bias: (out_features,) or None.
     """
-    if weight.numel() < LEAST_WEIGHT or not takes(x, weight, bias) or (layer := _layer(x, weight, bias)) is None:
+    if not takes(x, weight, bias) or weight.numel() < LEAST_WEIGHT or (layer := _layer(x, weight, bias)) is None:
         return F.linear(x, weight, bias)
     graded = torch.is_grad_enabled()
     needed = True, graded and x.requires_grad, graded and weight.requires_grad

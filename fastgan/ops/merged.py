@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from fastgan import backend as _backend
 from fastgan import tuning
@@ -79,8 +78,7 @@ def _wants_gradient_apart(bias: Tensor | None) -> bool:
         and bias.requires_grad
         and torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()
-        and forward_ad._current_level < 0
+        and not _backend.recorded()
     )
 
 

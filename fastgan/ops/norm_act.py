@@ -43,7 +43,8 @@ def norm_act(
     arXiv:1502.03167) or, with `instance`, over each sample (Ulyanov et al. 2016, arXiv:1607.08022). Arithmetic and
     statistics are float32 inside (float64 for float64). Twice differentiable.
 
-    Inside a transform of torch.func it is the composition of PyTorch's own ops, which torch.func can see through.
+    Where something records or transforms single operations (torch.export, torch.onnx.export, torch.jit.trace,
+    torch.func, forward-mode differentiation) it is the composition of PyTorch's own.
 
     Args:
         x: (N, C, *) of any rank from 2: float32, bfloat16, float16 or float64. Contiguous and channels_last tensors
@@ -67,7 +68,7 @@ def norm_act(
         RuntimeError: the named backend is not usable here.
     """
     path = _backend.choose("norm_act", x.device.type if isinstance(x, Tensor) else "cpu", backend)
-    if torch._C._are_functorch_transforms_active():
+    if _backend.recorded():
         path = "torch"
     problem: Exception | None = None
     if path == "native" and not torch.compiler.is_compiling():
@@ -79,9 +80,11 @@ def norm_act(
             )  # fmt: skip
         except Exception as error:
             problem = error
-    _check(
-        x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits, process_group
-    )  # fmt: skip
+    if not _backend.traced():
+        _check(
+            x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits,
+            process_group,
+        )  # fmt: skip
     if problem is not None:
         raise problem
     return (_native if path == "native" else _composed)(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from fastgan import backend as _backend
 from fastgan.ops import merged
 from fastgan.reference import resize_conv as reference
 
@@ -34,10 +35,13 @@ def resize_conv(
         TypeError: an argument of the wrong type or dtype.
         ValueError: a wrong shape, device or number.
     """
+    if _backend.traced():
+        return reference.resize_conv(x, weight, bias, groups)
     merged.check("resize_conv", x, weight, bias, groups)
     kernel = weight.shape[2:]
     if (
-        merged.path(x.device.type, backend) == "torch"
+        _backend.recorded()
+        or merged.path(x.device.type, backend) == "torch"
         or not x.numel()
         or not (kernel == (1, 1) or merged.pays("resize_conv", x, weight.shape[0], kernel, groups))
     ):

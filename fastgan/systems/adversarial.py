@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fastgan import backend
 from fastgan.fusion.paired import is_one_pass, paired
 from fastgan.losses import Adversarial, Lazy, NonSaturating, r1
 from fastgan.nn import DifferentiableAugment, Dropout
@@ -211,6 +212,8 @@ class AdversarialSystem(System):
         return self.generator(latent)
 
     def check(self, latent: Tensor, labels: Tensor | None) -> None:
+        if backend.traced():
+            return
         if labels is not None:
             raise ValueError(f"{self.name} is not conditional: labels must be None")
         if latent.dim() != 2 or latent.shape[1] != self.config.latent:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastgan import backend
 from fastgan.losses import NonSaturating
 from fastgan.nn import init
 from fastgan.systems.adversarial import at_least, power_of_two
@@ -117,9 +118,12 @@ class Autoencoder(System):
     def generate(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
         if labels is not None:
             raise ValueError(f"{self.name} is not conditional: labels must be None")
-        if latent.dim() != 2 or latent.shape[1] != self.config.latent:
+        if not backend.traced() and (latent.dim() != 2 or latent.shape[1] != self.config.latent):
             raise ValueError(f"latent must have shape (N, {self.config.latent}), not {tuple(latent.shape)}")
         return self.decoder(latent if self.config.adversarial else self.codes(latent))
+
+    def freeze(self) -> None:
+        self.codes.fixed = self.codes.root()
 
     def latent(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         return normal((count, self.config.latent), self, generator)
@@ -133,6 +137,7 @@ class Gaussian(nn.Module):
     statistics = ("mean", "covariance")  # that a moving average of the networks averages too
     mean: Tensor  # (size,)
     covariance: Tensor  # (size, size)
+    fixed: Tensor | None = None  # its root, where the moments do not move any more
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -150,6 +155,8 @@ class Gaussian(nn.Module):
             self.mean.lerp_(mean, 1 - DECAY)
 
     def forward(self, latent: Tensor) -> Tensor:
+        if self.fixed is not None:
+            return self.mean + latent @ self.fixed.T
         with torch.autocast(latent.device.type, enabled=False):
             return self.mean + latent.to(self.mean.dtype) @ self.root().T
 
@@ -163,7 +170,7 @@ class Gaussian(nn.Module):
         """(size, size), lower triangular: of the covariance."""
         # A little more of the diagonal, because dimensions may depend on each other.
         least = 1e-5 * self.covariance.diagonal().mean().clamp(min=1e-12)
-        return torch.linalg.cholesky(self.covariance + least * torch.eye(len(self.mean)).to(self.covariance))
+        return torch.linalg.cholesky(self.covariance + torch.diag(least.expand_as(self.mean)))
 
 
 def encoder(config: AutoencoderConfig) -> nn.Sequential:

@@ -98,6 +98,10 @@ class System(nn.Module, ABC):
     def generate(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images in [-1, 1] from latents, in the mode (train or eval) and grad mode that is set."""
 
+    def freeze(self) -> None:
+        """Called on a copy whose `generate` is about to be recorded for a file: computes once what depends on weights
+        and buffers alone and has no operation in other runtimes."""
+
     @torch.no_grad()
     def sample(
         self,

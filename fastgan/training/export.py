@@ -1,8 +1,11 @@
-"""The generator of a run in two files: weights as safetensors, and a JSON file that says what they are.
+"""The generator of a run as a file to give away.
 
-run.safetensors     the tensors of the submodules that samples come from, by their names in the system
-run.json            format, system, options (all of them), averaged, step, image_shape, data (name, number of images,
-                    names of classes, digest), versions, and the SHA-256 of the other file
+run.safetensors     the tensors of the submodules that samples come from, by their names in the system, and under
+                    "fastgan" in its metadata what they are: format, system, options (all of them), averaged, step,
+                    image_shape, latent_shape, classes (how many), data (name, number of images, names of classes,
+                    digest), versions, and the SHA-256 of all that and of the tensors. (Of format 1 the
+                    description was a .json file beside it.)
+run.pt2, run.onnx   from latents to images without FastGAN (recorded.py), with the same description inside
 """
 
 from __future__ import annotations
@@ -11,67 +14,75 @@ import dataclasses
 import hashlib
 import json
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from fastgan.data.writing import check_file, replace_file
 from fastgan.random import private
 from fastgan.systems import System, create
+from fastgan.training import recorded
 from fastgan.training.run import Run, config_of, name_classes, quoted, system_of, versions
 
-FORMAT = 1
+FORMAT = 2
 SUFFIX = ".safetensors"
+SUFFIXES = (SUFFIX, ".pt2", ".onnx")
+INSIDE = "fastgan"  # the description's name in the metadata
 _RECORD = {"system": str, "options": dict, "sha256": str}
 
 
 def export(
     run: str | os.PathLike[str], path: str | os.PathLike[str], *, averaged: bool = True, which: str = "last"
-) -> Path:
-    """Write the generator of the run in directory `run` to `path`, which ends in .safetensors, and its description
-    beside it, and return where that is.
+) -> dict[str, Any]:
+    """Write the generator of the run in directory `run` to `path`, and return its description.
 
+    path: .safetensors, weights that `fastgan.load` takes; .pt2 of torch.export or .onnx, which make images of latents
+    where FastGAN is not.
     averaged: the moving average of the weights, where the run kept one.   which: "last", "best" or "previous".
 
-    Each file is written wholly or not at all. Errors as `fastgan.load`; ValueError for another suffix, OSError if a
-    file cannot be written, ImportError without the safetensors package.
+    The file is written wholly or not at all. Errors as `fastgan.load`; ValueError for another suffix, OSError if it
+    cannot be written, ImportError without the package safetensors, or onnx and onnxscript.
     """
-    path = _path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: there is no directory {path.parent}, create it first")
-    safetensors = _safetensors()
+    path = check_file(path, *SUFFIXES, what="an exported generator")
+    write = {SUFFIX: _weights, ".pt2": recorded.pt2, ".onnx": recorded.onnx}[path.suffix.lower()]
     source = Run(run)
     state = source.read(which)
     system = system_of(state, config_of(state, source))
     averages = state["ema"]["averages"] if averaged and state["ema"] is not None else {}
     source.restore(system, {**state["system"], **averages})
-    weights = safetensors.save({name: tensor.clone() for name, tensor in _generating(system).items()})
-    record = {
+    record: dict[str, Any] = {
         "format": FORMAT,
         "system": system.name,
         "options": dataclasses.asdict(system.config),
         "averaged": bool(averages),
         "step": state["step"],
         "image_shape": list(system.image_shape),
+        "latent_shape": list(system.latent(1, torch.Generator()).shape[1:]),
+        "classes": system.classes,
         "data": {name: state["data"].get(name) for name in ("name", "images", "classes", "digest")},
         "versions": versions(),
-        "sha256": hashlib.sha256(weights).hexdigest(),
     }
-    described = path.with_suffix(".json")
-    _write(path, weights)
-    _write(described, (json.dumps(record, indent=2) + "\n").encode())
-    return described
+    replace_file(path, write(system, record))
+    return record
+
+
+def _weights(system: System, record: dict[str, Any]) -> bytes:
+    tensors = {name: tensor.clone() for name, tensor in _generating(system).items()}
+    save = _safetensors().save
+    return save(tensors, {INSIDE: json.dumps({**record, "sha256": _digest(record, save(tensors))})})
 
 
 def read_export(path: str | os.PathLike[str]) -> System:
-    """The system of an exported file on the CPU, in eval mode. Only its generator is trained.
+    """The system of an exported .safetensors file on the CPU, in eval mode. Only its generator is trained.
 
-    FileNotFoundError where one of the two files is missing, ValueError if one is damaged or they do not belong
-    together, ImportError without the safetensors package.
+    FileNotFoundError where there is no file, ValueError if it is damaged or not an exported generator, ImportError
+    without the safetensors package.
     """
-    path = _path(path)
-    described = path.with_suffix(".json")
+    path = Path(path)
+    if path.suffix.lower() != SUFFIX:
+        raise ValueError(f"the weights of an exported generator are in a file that ends in {SUFFIX}; {path} does not")
     safetensors = _safetensors()
     try:
         weights = path.read_bytes()
@@ -79,25 +90,49 @@ def read_export(path: str | os.PathLike[str]) -> System:
         raise FileNotFoundError(
             f"there is no file {path}; `fastgan export RUN --out {quoted(path)}` makes one"
         ) from None
-    record = _read(described)
-    if hashlib.sha256(weights).hexdigest() != record["sha256"]:
-        raise ValueError(
-            f"{path} is damaged, or not what {described} describes: its SHA-256 is another. Export it again"
-        )
     try:
         tensors = safetensors.load(weights)
     except Exception as error:  # SafetensorError derives from Exception alone
-        raise ValueError(f"{path} is not a safetensors file: {error}") from error
+        raise ValueError(f"{path} is damaged, or not a safetensors file: {error}") from error
+    record, what = _description(path, weights)
     try:
         with private():  # weights that are replaced by those of the file
             system = create(record["system"], **record["options"])
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{described} describes no system of this version: {error}") from error
+        raise ValueError(f"{what} describes no system of this version: {error}") from error
     _check(tensors, _generating(system), path)
     floating = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), system.dtype)
     system.to(floating).load_state_dict(tensors, strict=False)
     name_classes(system, record.get("data") or {})
     return system.eval()
+
+
+def _description(path: Path, weights: bytes) -> tuple[dict[str, Any], str]:
+    """What the weights are, and where that is written."""
+    header = json.loads(_split(weights)[0])
+    if text := header.get("__metadata__", {}).get(INSIDE):
+        what, formats = str(path), (FORMAT,)
+    else:
+        beside = path.with_suffix(".json")
+        if not beside.is_file():
+            raise ValueError(f"{path} is damaged, or `fastgan export` did not write it: it does not say what it holds")
+        text, what, formats = beside.read_bytes(), str(beside), (1,)
+    record = _read(text, what, formats)
+    digest = record.pop("sha256")
+    if digest != (_digest(record, weights) if FORMAT in formats else hashlib.sha256(weights).hexdigest()):
+        raise ValueError(f"{path} is damaged, or not what {what} describes: its SHA-256 is another. Export it again")
+    return record, what
+
+
+def _digest(record: dict[str, Any], weights: bytes) -> str:
+    """SHA-256 of a description and of the tensors in a safetensors file."""
+    return hashlib.sha256(json.dumps(record).encode() + _split(weights)[1]).hexdigest()
+
+
+def _split(weights: bytes) -> tuple[bytes, bytes]:
+    """The header and the tensors of a safetensors file, whose first 8 bytes are the length of the header."""
+    end = 8 + int.from_bytes(weights[:8], "little")
+    return weights[8:end], weights[end:]
 
 
 def _generating(system: System) -> dict[str, Tensor]:
@@ -113,37 +148,28 @@ def _check(tensors: dict[str, Tensor], expected: dict[str, Tensor], path: Path) 
     for names, what in (expected.keys() - tensors.keys(), "lacks"), (tensors.keys() - expected.keys(), "also holds"):
         if names:
             some = ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            raise ValueError(f"{path} {what} {some}: these are not the weights of the system described beside it")
+            raise ValueError(f"{path} {what} {some}: these are not the weights of the system described")
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
             raise ValueError(
-                f"{name} in {path} has shape {tuple(tensor.shape)}, the system described beside it "
+                f"{name} in {path} has shape {tuple(tensor.shape)}, in the system described "
                 f"{tuple(expected[name].shape)}"
             )
 
 
-def _read(described: Path) -> dict[str, Any]:
+def _read(text: str | bytes, what: str, formats: tuple[int, ...]) -> dict[str, Any]:
     try:
-        record = json.loads(described.read_bytes())
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{described}, which says what the weights beside it are, is missing") from None
+        record = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"{described} is damaged: {error}") from error
+        raise ValueError(f"{what} is damaged: {error}") from error
     if not isinstance(record, dict):
-        raise ValueError(f"{described} is damaged: it must hold an object")
-    if record.get("format") != FORMAT:
-        raise ValueError(f"{described} has format {record.get('format')!r}; this version reads format {FORMAT}")
+        raise ValueError(f"{what} is damaged: its description must be an object")
+    if record.get("format") not in formats:
+        raise ValueError(f"{what} has format {record.get('format')!r}; this version reads format {FORMAT}")
     for key, kind in _RECORD.items():
         if not isinstance(record.get(key), kind):
-            raise ValueError(f"{described} is damaged: {key} must be of type {kind.__name__}, not {record.get(key)!r}")
+            raise ValueError(f"{what} is damaged: {key} must be of type {kind.__name__}, not {record.get(key)!r}")
     return record
-
-
-def _path(path: str | os.PathLike[str]) -> Path:
-    path = Path(path)
-    if path.suffix != SUFFIX:
-        raise ValueError(f"the file of an exported generator ends in {SUFFIX}; {path} does not")
-    return path
 
 
 def _safetensors() -> Any:
@@ -151,20 +177,6 @@ def _safetensors() -> Any:
         import safetensors.torch
     except ImportError as error:
         raise ImportError(
-            f'exports need the package safetensors, which is missing ({error}): pip install "fastgan[train]"'
+            f".safetensors files need a package that is missing ({error}): pip install safetensors"
         ) from error
     return safetensors.torch
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, f"could not write it ({error.strerror})", str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -261,11 +261,11 @@ class TestExported:
     def test_named_after_the_run(self, run, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
         assert main(["export", str(run)]) == 0
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["digits.json", "digits.safetensors"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["digits.safetensors"]
         assert "`fastgan sample digits.safetensors`" in capsys.readouterr().out
 
     def test_says_what_is_wrong(self, wrong):
-        assert "ends in .safetensors; weights.pt does not" in wrong("export", "--out", "weights.pt")
+        assert "ends in .safetensors, .pt2 or .onnx, not 'weights.pt'" in wrong("export", "--out", "weights.pt")
         assert "no best checkpoint" in wrong("export", "--checkpoint", "best")
 
 
