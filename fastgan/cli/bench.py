@@ -57,6 +57,8 @@ def add(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from fastgan.data.writing import check_file
+
     for name in ("batch_size", "rounds", "compile_limit"):
         given = getattr(args, name, None)
         if given is not None and not given >= 1:
@@ -66,8 +68,10 @@ def run(args: argparse.Namespace) -> int:
 
         if not torch.cuda.is_available():
             raise ValueError(f"--device cuda: torch {torch.__version__} finds no CUDA device")
-    if args.chart and Path(args.chart).suffix.lower() != ".png":
-        raise ValueError(f"--chart writes PNG files; {args.chart} does not end in .png")
+    if args.chart:
+        check_file(args.chart, ".png", what="--chart")
+    if args.json:
+        check_file(args.json, what="--json")
     from fastgan.bench import compare, timing
 
     before = compare.read(Path(args.against)) if args.against else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,14 +45,10 @@ def system_of(args: argparse.Namespace) -> System:
 
 
 def check_out(out: str, *suffixes: str) -> str:
-    """The suffix of the file to write. ValueError for another one than `suffixes`, FileNotFoundError if there is no
-    such directory: before anything is computed."""
-    path = Path(out)
-    if path.suffix.lower() not in suffixes:
-        raise ValueError(f"--out must be a file that ends in {' or '.join(suffixes)}, not {out!r}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {out}: there is no directory {path.parent}, create it first")
-    return path.suffix.lower()
+    """The suffix of the file to write. Errors as `check_file`: before anything is computed."""
+    from fastgan.data.writing import check_file
+
+    return check_file(out, *suffixes).suffix.lower()
 
 
 def latents(system: System, numbers: Sequence[int], seed: int) -> Tensor:
@@ -105,8 +101,10 @@ def of_points(system: System) -> bool:
     return system.image_shape == (2, 1, 1)
 
 
-def samples(system: System, latent: Tensor, labels: Sequence[int] = ()) -> Tensor:
-    """(N, ...) latents -> (N, C, H, W) in [-1, 1] on the CPU.   labels: of a conditional system, taken in turn."""
+def batches(system: System, latent: Tensor, labels: Sequence[int] = ()) -> Iterator[Tensor]:
+    """(N, ...) latents -> (at most 64, C, H, W) in [-1, 1] on the CPU, until all are done.
+
+    labels: of a conditional system, taken in turn."""
     import torch
 
     parts = latent.split(64)
@@ -115,14 +113,28 @@ def samples(system: System, latent: Tensor, labels: Sequence[int] = ()) -> Tenso
         turns = (
             torch.tensor(labels, device=latent.device).repeat(-(-len(latent) // len(labels)))[: len(latent)].split(64)
         )
-    return torch.cat([system.sample(len(part), latent=part, labels=turn).cpu() for part, turn in zip(parts, turns)])
+    for part, turn in zip(parts, turns):
+        yield system.sample(len(part), latent=part, labels=turn).cpu()
+
+
+def samples(system: System, latent: Tensor, labels: Sequence[int] = ()) -> Tensor:
+    """All of them, (N, C, H, W) in [-1, 1]."""
+    import torch
+
+    return torch.cat(list(batches(system, latent, labels)))
 
 
 def cells(system: System, latent: Tensor, labels: Sequence[int] = ()) -> Tensor:
-    """The same as pictures, (N, 1 or 3, H, W) uint8. Of channels that no PNG shows, the first one."""
+    """The same as pictures, (N, 1 or 3, H, W) uint8."""
+    import torch
+
+    return torch.cat([pixels(images) for images in batches(system, latent, labels)])
+
+
+def pixels(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as (N, 1 or 3, H, W) uint8. Of channels that no picture shows, the first one."""
     from fastgan.data import to_uint8
 
-    images = samples(system, latent, labels)
     return to_uint8((images if images.shape[1] in (1, 3) else images[:, :1]).clamp(-1, 1))
 
 

@@ -30,7 +30,7 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from fastgan.data import load
-    from fastgan.data.writing import replace_file
+    from fastgan.data.writing import check_file, replace_file
     from fastgan.metrics.inception import FileFeatures
     from fastgan.metrics.scores import Scores, check_metrics, evaluate
     from fastgan.training.run import Run
@@ -38,12 +38,13 @@ def run(args: argparse.Namespace) -> int:
     names = check_metrics(part.strip() for part in args.metrics.split(",")) if args.metrics is not None else None
     if getattr(args, "labels", None):
         raise ValueError("evaluate takes samples of every class, as many as the data have; leave out --labels")
-    if args.json and not Path(args.json).parent.is_dir():
-        raise FileNotFoundError(f"cannot write {args.json}: there is no directory {Path(args.json).parent}")
     exported = Path(args.run).suffix == ".safetensors"
+    files = [check_file(args.json, what="--json")] if args.json else []
     if exported and args.data is None:
         raise ValueError(f"{args.run} does not say what it was trained on: --data NAME")
     system = system_of(args)
+    if not exported and names is None:  # a part would take the place of the whole
+        files.append(check_file(Run(args.run).path / "evaluation.json", what="the table"))
     name = args.data or Run(args.run).asked().data
     channels, resolution, _ = system.image_shape
     try:
@@ -55,9 +56,6 @@ def run(args: argparse.Namespace) -> int:
     scores = evaluate(system, source, samples=args.samples, features=features, metrics=names, seed=args.seed)
     scores = Scores(scores.values, {"data": source.name, **scores.protocol, **_weights(args, exported)})
     print(scores)
-    files = [Path(args.json)] if args.json else []
-    if not exported and names is None:  # a part would take the place of the whole
-        files.append(Run(args.run).path / "evaluation.json")
     for file in files:
         replace_file(file, scores.json().encode())
     return 0

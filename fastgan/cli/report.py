@@ -19,14 +19,12 @@ def add(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from fastgan.data.writing import replace_file
+    from fastgan.data.writing import check_file, replace_file
     from fastgan.training.page import page
 
     out = Path(args.out) if args.out else Path(args.run) / "report.html"
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"--out must be a file that ends in .html, not {args.out!r}")
-    if args.out and not out.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {out}: there is no directory {out.parent}, create it first")
+    if args.out:
+        check_file(out, ".html", ".htm")
     text = page(args.run).encode()
     replace_file(out, text)
     print(f"{out}: {len(text) / 1000:.0f} kB")

@@ -2,15 +2,16 @@
 
 `load("emoji")` gives an `ImageData`, `load("photos/")` pictures that are decoded when they are needed, as `hf:NAME`
 does for data sets of Hugging Face; `Batches(source, batch_size)` gives the same batches every time, also when resumed
-in the middle of an epoch; `grid`, `scatter` and `save_png` turn samples into a picture.
+in the middle of an epoch; `grid`, `scatter` and `save_picture` turn samples into a picture.
 """
 
 from fastgan.data.batches import Batch, Batches
 from fastgan.data.gaussians import Points
 from fastgan.data.images import ImageData
-from fastgan.data.pictures import enlarged, grid, save_png, scatter, to_uint8
+from fastgan.data.pictures import enlarged, grid, save_picture, save_png, scatter, to_uint8
 from fastgan.data.registry import load, names
 
 __all__ = [
-    "Batch", "Batches", "ImageData", "Points", "enlarged", "grid", "load", "names", "save_png", "scatter", "to_uint8",
+    "Batch", "Batches", "ImageData", "Points", "enlarged", "grid", "load", "names", "save_picture", "save_png",
+    "scatter", "to_uint8",
 ]  # fmt: skip

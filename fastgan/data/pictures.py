@@ -5,6 +5,7 @@ import os
 import secrets
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -100,12 +101,36 @@ GREY, BLUE = (0.72, 0.72, 0.72), (0.05, 0.25, 0.75)
 _DOT = torch.tensor([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)])  # pixels of one
 
 
+# Pillow's name of a format, and how to write it: JPEG without the coarser colours that make red edges bleed.
+FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".png": ("PNG", {}),
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".webp": ("WEBP", {"lossless": True}),
+}
+
+
+def save_picture(path: str | PathLike[str], image: Tensor) -> None:
+    """Write image, (1 or 3, H, W) uint8, in the format that the name asks for: .png, .jpg, .jpeg or .webp (lossless).
+
+    As `save_png`; ValueError for another name, too.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in FORMATS:
+        raise ValueError(f"a picture is a file that ends in {', '.join(FORMATS)}, not {os.fspath(path)!r}")
+    _save(path, image, *FORMATS[suffix])
+
+
 def save_png(path: str | PathLike[str], image: Tensor) -> None:
     """Write image, (1 or 3, H, W) uint8, as a PNG file: wholly, or not at all.
 
     A file already at `path` is replaced in one step. Raises TypeError or ValueError for another image,
     FileNotFoundError where the directory does not exist.
     """
+    _save(path, image, *FORMATS[".png"])
+
+
+def _save(path: str | PathLike[str], image: Tensor, kind: str, settings: dict[str, Any]) -> None:
     if not isinstance(image, Tensor):
         raise TypeError(f"image must be a tensor (after the path), got {type(image).__name__}")
     if image.dtype != torch.uint8:
@@ -121,7 +146,7 @@ def save_png(path: str | PathLike[str], image: Tensor) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with temporary.open("xb") as file:
-            picture.save(file, "PNG")
+            picture.save(file, kind, **settings)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

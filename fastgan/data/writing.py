@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -15,13 +16,22 @@ def check_file(path: str | os.PathLike[str], *suffixes: str, what: str = "--out"
     hold it, PermissionError where that cannot be written to.
     """
     name, path = os.fspath(path), Path(path)
-    if name.endswith(("/", os.sep)) or path.is_dir():
+    if names_folder(name):
         raise IsADirectoryError(f"{what} must be a file, and {name!r} is a directory")
     if suffixes and path.suffix.lower() not in suffixes:
-        listed = " or ".join(filter(None, [", ".join(suffixes[:-1]), suffixes[-1]]))
-        raise ValueError(f"{what} must be a file that ends in {listed}, not {name!r}")
+        raise ValueError(f"{what} must be a file that ends in {any_of(suffixes)}, not {name!r}")
     check_folder(path.parent, path)
     return path
+
+
+def names_folder(name: str) -> bool:
+    """Whether what a user wrote is a directory: one that exists, or with a slash at its end."""
+    return name.endswith(("/", os.sep)) or Path(name).is_dir()
+
+
+def any_of(suffixes: Sequence[str]) -> str:
+    """ ".a, .b or .c" """
+    return " or ".join(filter(None, [", ".join(suffixes[:-1]), suffixes[-1]]))
 
 
 def check_folder(folder: Path, path: Path) -> None:

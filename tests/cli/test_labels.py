@@ -166,3 +166,16 @@ def test_without_classes_there_are_no_labels():
     assert labels_of(system, None) == []
     with pytest.raises(ValueError, match="gan is not conditional: its samples have no classes, leave out --labels"):
         labels_of(system, "1")
+
+
+def test_a_folder_names_the_class_of_each(monkeypatch, tmp_path):
+    system = Shades()
+    system.class_names = ("a cat", "tür/tor", "..", "4")
+    monkeypatch.setattr(fastgan.training, "load", lambda *_, **__: system)
+    assert main(["sample", "run", "--count", "130", "--labels", "3,0,1,2", "--out", f"{tmp_path}/new/"]) == 0
+    names = sorted(path.name for path in (tmp_path / "new").iterdir())
+    assert names[:4] == ["00000-4.png", "00001-a-cat.png", "00002-tür-tor.png", "00003-2.png"]
+    assert names[-1] == "00129-a-cat.png"
+    for name in names[0], names[1], names[-1], names[66]:
+        with Image.open(tmp_path / "new" / name) as image:
+            assert np.array(image)[0, 0] // 10 == {"4": 3, "a-cat": 0, "tür-tor": 1, "2": 2}[name[6:-4]]

@@ -9,7 +9,7 @@ import fastgan
 from fastgan.cli import drawing, main
 from fastgan.cli.arithmetic import parse
 from fastgan.data import scatter
-from fastgan.systems import create
+from fastgan.systems import System, create
 from fastgan.training import load
 
 TINY = ["--resolution", "16", "--width", "8", "--set", "latent=7", "--samples", "4", "--device", "cpu"]
@@ -123,6 +123,86 @@ class TestSample:
         assert labelled.shape == images.shape
         assert labelled[0].any()
         assert not labelled[1].any()
+
+
+class TestOut:
+    """Where a picture goes, and as what."""
+
+    @pytest.mark.parametrize(
+        ("name", "kind"), [("a.png", "PNG"), ("a.jpg", "JPEG"), ("a.JPEG", "JPEG"), ("a.webp", "WEBP")]
+    )
+    def test_the_format_that_the_name_asks_for(self, run, tmp_path, name, kind):
+        assert main(["sample", str(run), "--count", "4", "--out", str(tmp_path / name)]) == 0
+        with Image.open(tmp_path / name) as image:
+            assert image.format == kind
+            picture = np.array(image.convert("L")).astype(int)
+        assert main(["sample", str(run), "--count", "4", "--out", str(tmp_path / "exact.png")]) == 0
+        with Image.open(tmp_path / "exact.png") as image:
+            assert abs(picture - np.array(image)).mean() < (3 if kind == "JPEG" else 1e-9)
+
+    @pytest.mark.parametrize("made", [True, False])
+    def test_a_folder_has_a_file_each(self, run, tmp_path, monkeypatch, made):
+        folder, sizes = tmp_path / "many", []
+        if made:
+            folder.mkdir()
+        sample = System.sample
+        monkeypatch.setattr(System, "sample", lambda self, n, **more: sizes.append(n) or sample(self, n, **more))
+        assert main(["sample", str(run), "--count", "150", "--out", str(folder) + ("" if made else "/")]) == 0
+        assert sorted(path.name for path in folder.iterdir()) == [f"{number:05}.png" for number in range(150)]
+        assert sizes == [64, 64, 22]  # never all at once
+        system = load(run)
+        expected = drawing.cells(system, drawing.latents(system, range(150), 0))
+        for number in 0, 63, 64, 149:
+            with Image.open(folder / f"{number:05}.png") as image:
+                np.testing.assert_allclose(np.array(image).astype(int), expected[number, 0].int(), atol=1)
+
+    @pytest.mark.parametrize(
+        ("command", "arguments", "message"),
+        [
+            ("sample", ["--out", "a.gif"], "ends in .png, .jpg, .jpeg or .webp, or a folder for a picture each, as a"),
+            ("sample", ["--out", "a"], "or a folder for a picture each, as a/, not 'a'"),
+            ("sample", ["--out", "full"], "the folder full holds 1 files already: choose a new one or empty it"),
+            ("sample", ["--out", "new/", "--numbers"], "leave out --numbers and --columns"),
+            ("sample", ["--out", "no/new/"], "there is no directory no, create it first"),
+            ("sample", ["--out", "no/a.png"], "there is no directory no, create it first"),
+            ("sample", ["--out", "/proc/a.png"], "cannot write /proc/a.png: /proc cannot be written to"),
+            ("interpolate", ["--out", "full/"], "--out must be a file, and 'full/' is a directory"),
+            ("arithmetic", ["1", "--out", "full"], "--out must be a file, and 'full' is a directory"),
+            ("arithmetic", ["1", "--out", "/proc/a.gif"], "/proc cannot be written to"),
+            ("project", ["full/file.png", "--out", "a.jpg"], "--out must be a file that ends in .png, not 'a.jpg'"),
+            ("report", ["--out", "full"], "--out must be a file, and 'full' is a directory"),
+            ("report", ["--out", "a.pdf"], "--out must be a file that ends in .html or .htm, not 'a.pdf'"),
+            ("export", ["--out", "full"], "must be a file, and 'full' is a directory"),
+            ("export", ["--out", "/proc/a.pt2"], "/proc cannot be written to"),
+            ("evaluate", ["--json", "full"], "--json must be a file, and 'full' is a directory"),
+        ],
+    )
+    def test_says_what_is_wrong_before_the_work(self, run, wrong, tmp_path, monkeypatch, command, arguments, message):
+        def too_late(*_, **__):
+            raise AssertionError("the run was loaded")
+
+        monkeypatch.setattr("fastgan.training.run.Run.read", too_late)
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "full").mkdir()
+        (tmp_path / "full" / "file.png").touch()
+        assert message in wrong(command, *arguments)
+        assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+    @pytest.mark.parametrize("option", ["--json", "--chart"])
+    @pytest.mark.parametrize(
+        ("out", "message"),
+        [
+            ("full", "must be a file, and"),
+            ("no/a.png", "there is no directory no"),
+            ("/proc/a.png", "cannot be written"),
+        ],
+    )
+    def test_bench(self, tmp_path, monkeypatch, capsys, option, out, message):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "full").mkdir()
+        monkeypatch.setattr("fastgan.cli.bench._measure", lambda args: pytest.fail("it has measured"))
+        assert main(["bench", "ops", option, out]) == 2
+        assert message in capsys.readouterr().err
 
 
 class TestInterpolate:
