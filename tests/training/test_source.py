@@ -223,12 +223,13 @@ class TestWaiting:
         monkeypatch.setattr("fastgan.data.lazy.decode", lambda *given: time.sleep(0.05) or decode(*given))
         root = str(photos(tmp_path / "photos", (), 12))
         trainer = Trainer(system(), root, out=tmp_path / "run", **{**FEW, "log_every": 1})
-        trainer.fit(6)  # two passes
+        assert trainer.batches.filling
+        trainer.fit(3)  # one pass
         assert "waiting for data" not in caplog.text
         assert not trainer.batches.filling
         lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
         waits = [json.loads(line)["data_wait"] for line in lines]
-        assert max(waits[:3]) > 0.05, "there was nothing to warn of"
+        assert max(waits) > 0.05, "there was nothing to warn of"
 
     @pytest.mark.parametrize(
         ("workers", "cores", "advice"),
