@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         subparsers.choices[args.command].error(f"no option {' '.join(unknown)}; --help lists them")
+    args.words = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         return commands[args.command].run(args) or 0

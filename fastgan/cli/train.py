@@ -7,6 +7,7 @@ import ast
 import logging
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
     steps = trainer.config.steps
     done = trainer.finished
     if not done:
+        trainer.command = shlex.join(["fastgan", *args.words])
         trainer.fit(steps)
     if ranks.first and done:
         print(f"{trainer.run.path} has done its {steps} steps; --steps N with a larger N trains it on")
@@ -161,8 +163,7 @@ def _started(given: dict[str, Any], ranks: Any) -> Any:
     system, data = _made(asked, data)
     trainer = Trainer(system, data, out=out, device=asked.device, **asked.settings)
     trainer.aim(asked.steps)
-    for remark in remarks:
-        logging.getLogger("fastgan").info("%s", remark)
+    trainer.remarks.extend(remarks)
     return trainer
 
 

@@ -16,16 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from fastgan.data import Points, enlarged, grid, save_png, scatter
 from fastgan.data.movie import film
+from fastgan.training.header import duration
+from fastgan.training.progress import Progress
 from fastgan.training.run import Run
 
 log = logging.getLogger("fastgan")
 
 WAITING = 0.05  # share of the time above which the data are too slow
+MEASURED = 10, 30  # steps of this part of the run between which its speed is measured, to tell how long it takes
+LONG = 30  # seconds that are worth telling
 
 
 class Report:
@@ -48,6 +51,7 @@ class Report:
         self._advice = advice
         self._quiet = quiet
         self._slow = 0  # intervals in which data were waited for
+        self._done = 0  # steps of this part of the run
         self._drawn = False
 
     def __enter__(self) -> Report:
@@ -57,14 +61,15 @@ class Report:
             with _writing(self._run.metrics):
                 _forget_after(self._step, self._run.metrics)
             self._log = opened.enter_context(_log_file(self._run.path / "log.txt"))
-            self._bar = _Bar(self._steps * self._batch_size, self._step * self._batch_size)
-            opened.callback(self._bar.close)
-            if self._bar.terminal:
+            self._progress = Progress(self._steps, self._step, self._batch_size)
+            opened.callback(self._progress.close)
+            if self._progress.terminal:
                 opened.enter_context(logging_redirect_tqdm())  # messages above the bar, not through it
             self._events = _Events(self._run, self._step)
             opened.callback(self._events.close)
             self._opened = opened.pop_all()
-        self._since = self._step, time.perf_counter()
+        self._first, self._began = self._step, time.perf_counter()
+        self._since = self._step, self._began
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
@@ -73,13 +78,28 @@ class Report:
         try:
             if self._drawn and (kind is None or issubclass(kind, Exception)):  # else: asked to end at once
                 self._film()
+            self._end(kind, *error)
         finally:
             self._opened.__exit__(kind, *error)
 
     def advance(self) -> None:
         """One more step is done."""
+        if self._quiet:
+            return
+        self._progress.update()
+        self._done += 1
+        if self._done == MEASURED[0]:
+            self._measured = time.perf_counter()
+        elif self._done == MEASURED[1] and (left := self._steps - self._first - self._done) > 0:
+            seconds = (time.perf_counter() - self._measured) / (MEASURED[1] - MEASURED[0])  # a step
+            if left * seconds >= LONG:
+                speed = self._batch_size / seconds
+                log.info("%s steps are left: about %s, at %.0f images/s", left, duration(left * seconds), speed)
+
+    def note(self, text: str) -> None:
+        """A line for log.txt alone."""
         if not self._quiet:
-            self._bar.update(self._batch_size)
+            self._log.line(text)
 
     def values(self, step: int, values: dict[str, float], waiting: float = 0.0, once: bool = False) -> None:
         """Means of what was logged since the last call.
@@ -96,9 +116,12 @@ class Report:
             line = {"step": step, **values, "images_per_second": round(speed, 1), "data_wait": round(waiting, 4)}
             file.write(json.dumps(line) + "\n")
         losses = [f"{name.removesuffix('/loss')} {value:.3f}" for name, value in values.items() if "/loss" in name]
-        shown = ", ".join([f"step {step}", *losses])
-        self._bar.describe(f"{shown}, data wait {waiting:.0%}")
-        self._log.line(f"{shown}, {speed:.0f} images/s, data wait {waiting:.1%}")
+        text = "".join(f"{loss}, " for loss in losses)
+        wait = f"data wait {waiting:.1%}"
+        # The bar has its own speed.
+        speeds = "" if self._progress.terminal else f"{speed:,.0f} images/s, "
+        self._progress.values(step, f"{text}{speeds}{wait}")
+        self._log.line(f"step {step}, {text}{speed:.0f} images/s, {wait}")
         self._events.scalars({**values, "images_per_second": speed, "data_wait": waiting}, step)
         if waiting > WAITING and not once:
             if self._slow % 10 == 0:
@@ -134,6 +157,17 @@ class Report:
         self._events.image(image, step)
         self._step, self._drawn = step, True
 
+    def _end(self, kind: type[BaseException] | None, *error: Any) -> None:
+        """What log.txt says last, where nothing else is said of the end."""
+        if kind is None and self._done and self._first + self._done == self._steps:
+            seconds = time.perf_counter() - self._began
+            took = f"{duration(seconds)}, {self._done * self._batch_size / seconds:.0f} images/s"
+            self._log.line(f"{self._steps} steps done, the last {self._done} in {took}")
+        elif kind is not None and not issubclass(kind, Exception):
+            self._log.line("interrupted")
+        elif kind is not None and not issubclass(kind, FloatingPointError):  # of which the trainer says more
+            self._log.line(f"ended by {kind.__name__}: {error[0]}", logging.ERROR)
+
     def _film(self) -> None:
         path = self._run.path / "training.gif"
         files = {int(file.stem[5:]): file for file in self._run.samples.glob("step-*.png") if file.stem[5:].isdecimal()}
@@ -166,43 +200,6 @@ def _writing(path: Path) -> Iterator[None]:
         raise OSError(error.errno, reason, str(path)) from error
 
 
-class _Bar:
-    """tqdm, by a clock that does not jump. A terminal that goes away ends the bar, not the run."""
-
-    def __init__(self, total: int, initial: int) -> None:
-        self.terminal = sys.stderr is not None and sys.stderr.isatty()
-        self._bar = tqdm(
-            total=total,
-            initial=initial,
-            unit="img",
-            unit_scale=True,
-            mininterval=0.5 if self.terminal else 10,  # seconds; a log file wants few lines
-            miniters=1,  # else tqdm's own thread looks at the time of day
-            dynamic_ncols=True,
-            disable=sys.stderr is None,
-        )
-        self._bar._time = time.perf_counter
-        self._bar.start_t = self._bar.last_print_t = time.perf_counter()
-
-    def update(self, images: int) -> None:
-        with self._writing():
-            self._bar.update(images)
-
-    def describe(self, text: str) -> None:
-        self._bar.set_postfix_str(text, refresh=False)
-
-    def close(self) -> None:
-        with self._writing():
-            self._bar.close()
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, ValueError):  # a broken pipe, a closed file
-            self._bar.disable = True
-
-
 class _LogFile(logging.handlers.WatchedFileHandler):
     """log.txt, appended to. A failure to write is kept until `check`: messages come from anywhere, and there it would
     be taken for something else."""
@@ -222,9 +219,9 @@ class _LogFile(logging.handlers.WatchedFileHandler):
         else:
             super().handleError(record)
 
-    def line(self, text: str) -> None:
+    def line(self, text: str, level: int = logging.INFO) -> None:
         """A line that nothing else shows."""
-        self.handle(log.makeRecord(log.name, logging.INFO, "", 0, text, (), None))
+        self.handle(log.makeRecord(log.name, level, "", 0, text, (), None))
 
     def check(self) -> None:
         if self.failure is not None:

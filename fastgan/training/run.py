@@ -21,6 +21,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,12 @@ class Run:
         self.real = self.path / "real.png"
         self.samples = self.path / "samples"
         self.tensorboard = self.path / "tensorboard"
+
+    def note(self, level: str, text: str) -> None:
+        """A line of log.txt, while no trainer has it open. Not worth an error."""
+        now = datetime.now()
+        with suppress(OSError), open(self.path / "log.txt", "a", encoding="utf-8") as file:
+            file.write(f"{now:%Y-%m-%d %H:%M:%S},{now.microsecond // 1000:03d} {level:7} {text}\n")
 
     @property
     def saved(self) -> bool:

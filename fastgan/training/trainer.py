@@ -30,6 +30,7 @@ from fastgan.training.distributed import Ranks, join
 from fastgan.training.ema import EMA
 from fastgan.training.evaluation import Evaluation
 from fastgan.training.graph import RECORDERS
+from fastgan.training.header import few, header
 from fastgan.training.health import Check, Finding, NonFinite, below, not_finite
 from fastgan.training.interruption import Interrupted, Interruption, interruption
 from fastgan.training.means import Means
@@ -116,10 +117,10 @@ class Trainer:
         trainer = cls.__new__(cls)
         trainer._prepare(system, load_data(asked.data if data is None else data, system, state["data"]), run, asked)
         check_same(trainer.source, state["data"], trainer.data, run, system)
-        if changed and trainer.ranks.first:
-            log.info("%s goes on with %s", out, "; ".join(changed.values()))
-        if trainer.ranks.first and state["versions"] != versions():
-            log.info("%s was trained by %s; this is %s", out, state["versions"], versions())
+        if changed:
+            trainer.remarks.append(f"{out} goes on with {'; '.join(changed.values())}")
+        if state["versions"] != versions():
+            trainer.remarks.append(f"{out} was trained by {state['versions']}; this is {versions()}")
         try:
             trainer._restore(state)
         except (KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
@@ -136,6 +137,8 @@ class Trainer:
         self.source = data
         self.run = run
         self.config = asked
+        self.remarks: list[str] = []  # to be said when the training starts
+        self.command = ""  # that started it, for log.txt
         self.step = 0  # steps done
         self.system = system.to(choose_device(device))
         self.ranks.synchronise(system)
@@ -195,6 +198,7 @@ class Trainer:
         if steps < self.step:
             raise ValueError(f"the run in {self.run.path} has done {self.step} steps; steps must be more, not {steps}")
         self.aim(steps)
+        self._said = False
         fresh = self._saved < 0
         if fresh and self.ranks.first:
             self.run.samples.mkdir(parents=True, exist_ok=True)
@@ -217,15 +221,20 @@ class Trainer:
                     raise
         if self._patience_is_over():
             if self.ranks.first:
-                log.warning("stopped early at step %d: %s", self.step, self._evaluation.verdict())
+                self._say(f"stopped early at step {self.step}: {self._evaluation.verdict()}")
         elif not self.finished:
             if self.ranks.first and self._saved >= 0:
-                log.warning("stopped at step %d; to go on: fastgan train --resume %s", self.step, quoted(self.run.path))
+                self._say(f"stopped at step {self.step}; to go on: fastgan train --resume {quoted(self.run.path)}")
             elif self.ranks.first:
                 log.warning("stopped before the first step: nothing is kept")
             if self._asked() == signal.SIGTERM:
                 raise SystemExit(128 + signal.SIGTERM)
             raise KeyboardInterrupt
+
+    def _say(self, text: str) -> None:
+        """A warning at the end, when the report is closed."""
+        log.warning("%s", text)
+        self.run.note("WARNING", text)
 
     def aim(self, steps: int) -> None:
         """How many steps the run shall have in the end, as its config.yaml says."""
@@ -264,6 +273,7 @@ class Trainer:
         )
         try:
             with report:
+                self._tell(report)
                 if self._saved < 0:
                     self._begin()
                     self._save()
@@ -276,6 +286,24 @@ class Trainer:
             self._streams.share("torch.utils.checkpoint repeats what is drawn from torch's global generators only")
             return False
         return True
+
+    def _tell(self, report: Report) -> None:
+        """What a training says first, once a `fit`."""
+        said, self._said = self._said, True
+        if said or not self.ranks.first:
+            return
+        made_by, *lines = header(self.system, self.config, self.data, self.train_step.autocast_dtype, self.ranks.count)
+        report.note(f"{self.command or 'Trainer.fit'} ({made_by})")
+        steps = f"{self.config.steps:,} steps" if not self.step else f"steps {self.step + 1:,} to {self.config.steps:,}"
+        lines.append(f"{steps} in batches of {self.config.batch_size}; the run is in {self.run.path}")
+        if not self.step and self.config.health:
+            lines.append(few(self.system, self.data["images"]))
+        for line in [*lines, *self.remarks]:
+            if line:
+                log.info("%s", line)
+        for problem in self.batches.problems():
+            log.warning("%s", problem)
+        self.remarks.clear()
 
     def _begin(self) -> None:
         """What the system learns from the data before the first step."""

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import re
 import sys
 import time
 from itertools import pairwise
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 
 from fastgan.data import movie
+from fastgan.training import progress
 from fastgan.training import report as module
 from fastgan.training.report import Report
 from fastgan.training.run import Run
@@ -38,6 +40,11 @@ def opened(run):
     return make
 
 
+@pytest.fixture
+def terminal(monkeypatch, capsys):
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda self: True)
+
+
 def lines(run):
     return [json.loads(line) for line in run.metrics.read_text().splitlines()]
 
@@ -60,10 +67,42 @@ class TestValues:
         assert first == {"step": 10, **LOSSES, "data_wait": 0.25}
         assert second["data_wait"] == 0
 
-    def test_bar(self, opened, capsys):
+    def test_bar(self, opened, capsys, terminal):
         with opened() as report:
+            for _ in range(10):
+                report.advance()
             report.values(10, LOSSES, 0.125)
-        assert "step 10, discriminator 1.250, generator 0.500, data wait 12%" in capsys.readouterr().err
+        shown = capsys.readouterr().err
+        assert "10/100 steps [" in shown
+        assert re.search(r"[\d,]+ images/s, discriminator 1.250, generator 0.500, data wait 12.5%", shown)
+
+    def test_plain_lines_where_there_is_no_terminal(self, opened, capsys, monkeypatch):
+        now = iter(range(100, 1000))
+        with opened() as report:
+            monkeypatch.setattr(progress.time, "perf_counter", lambda: next(now))
+            for step in range(10, 60, 10):
+                report.values(step, LOSSES, 0.125)
+        shown = capsys.readouterr().err
+        assert "\r" not in shown
+        first, *others = shown.splitlines()
+        assert re.fullmatch(
+            r"step 10 of 100, discriminator 1.250, generator 0.500, [\d,]+ images/s, data wait 12.5%", first
+        )
+        assert 1 <= len(others) < 4  # a line in five seconds at most
+        assert others[-1].startswith("step 50 of 100, ")  # the last one always
+
+    def test_how_long_it_takes(self, opened, monkeypatch, caplog):
+        with caplog.at_level("INFO", "fastgan"), opened() as report:
+            monkeypatch.setattr(module.time, "perf_counter", lambda: report._done * 2.0)
+            for _ in range(31):
+                report.advance()
+        assert caplog.messages == ["70 steps are left: about 2 minutes, at 5 images/s"]
+
+    def test_not_of_a_short_training(self, opened, caplog):
+        with caplog.at_level("INFO", "fastgan"), opened() as report:
+            for _ in range(31):
+                report.advance()
+        assert not caplog.messages
 
     def test_tensorboard(self, run, opened):
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -132,6 +171,29 @@ class TestLog:
         for stamp in stamps:
             time.strptime(stamp[:19], "%Y-%m-%d %H:%M:%S")
 
+    def test_the_end(self, run, opened):
+        def ends(error=None, steps=1):
+            with opened(100 - steps) as report:
+                for _ in range(steps):
+                    report.advance()
+                if error:
+                    raise error
+
+        ends(steps=2)
+        assert re.search(r"INFO    100 steps done, the last 2 in \d seconds?, \d+ images/s$", text(run))
+        for error, line in (ValueError("no"), "ERROR   ended by ValueError: no"), (KeyboardInterrupt(), "interrupted"):
+            with pytest.raises(type(error)):
+                ends(error)
+            assert text(run).splitlines()[-1].endswith(line)
+
+    def test_a_note_is_a_line_of_the_log(self, run, opened):
+        with opened() as report:
+            report.note("from inside")
+        run.note("WARNING", "from outside")
+        assert [line[24:] for line in text(run).splitlines()] == ["INFO    from inside", "WARNING from outside"]
+        for line in text(run).splitlines():
+            time.strptime(line[:19], "%Y-%m-%d %H:%M:%S")
+
     def test_appends(self, run, opened):
         for message in "first", "second":
             with opened():
@@ -162,7 +224,7 @@ class TestLog:
 
     def test_restored_where_opening_fails(self, run, opened, monkeypatch):
         before = log.level, log.propagate, list(log.handlers)
-        monkeypatch.setattr(module, "_Bar", lambda *_: 1 / 0)
+        monkeypatch.setattr(module, "Progress", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError), opened():
             pass
         assert (log.level, log.propagate, log.handlers) == before
@@ -234,7 +296,7 @@ class TestFilm:
 
 class TestClock:
     @pytest.mark.parametrize("jump", [-10 * 365 * 86400, 10 * 365 * 86400, -1])
-    def test_jumps(self, run, opened, monkeypatch, capsys, jump):
+    def test_jumps(self, run, opened, monkeypatch, capsys, terminal, jump):
         clock, offset = time.time, 0.0
 
         def time_of_day():
@@ -243,7 +305,7 @@ class TestClock:
         monkeypatch.setattr(time, "time", time_of_day)
         monkeypatch.setattr("tqdm.std.time", time_of_day)
         with opened() as report:
-            report._bar._bar.mininterval = 0
+            report._progress._bar.mininterval = 0
             report.advance()
             offset = jump
             report.advance()
@@ -251,14 +313,15 @@ class TestClock:
             report.picture(10, image(1))
             report.advance()
         shown = capsys.readouterr().err
-        assert "30.0/1.00k [00:00<" in shown
-        assert "step 10" in shown
+        assert "3/100 steps [00:00<" in shown
+        assert "discriminator 1.250" in shown
         assert lines(run)[0]["images_per_second"] > 0
 
-    def test_the_clock_of_the_bar(self, opened):
+    def test_the_clock_of_the_bar(self, opened, terminal):
         with opened() as report:
-            assert report._bar._bar._time is time.perf_counter  # as tqdm names it; else nothing above would be seen
-            assert report._bar._bar.format_dict["elapsed"] < 60
+            bar = report._progress._bar
+            assert bar._time is time.perf_counter  # as tqdm names it; else nothing above would be seen
+            assert bar.format_dict["elapsed"] < 60
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's thread
@@ -365,7 +428,7 @@ class TestCannotWrite:
         monkeypatch.setattr(sys, "stderr", Gone())
         with opened() as report:
             sys.stderr.gone = True
-            report._bar._bar.mininterval = 0
+            report._progress._bar.mininterval = 0
             report.advance()
             report.values(1, {})
             report.advance()

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fastgan import backend
-from fastgan.systems import Phase, System
+from fastgan.systems import Phase, System, create
 from fastgan.training import Step
 
 
@@ -163,6 +163,12 @@ class TestPrecision:
         assert seen == [torch.bfloat16]  # and the generator ran once
         assert {value.dtype for value in values.values()} == {torch.float32}
         assert {parameter.dtype for parameter in system.parameters()} == {torch.float32}
+
+    def test_auto_is_float32_for_points(self, monkeypatch):
+        monkeypatch.setattr(backend, "autocast_dtype", lambda device: torch.bfloat16)
+        system = create("gan", resolution=1, channels=2, width=2)
+        assert Step(system).autocast_dtype is None
+        assert Step(system, precision="bfloat16").autocast_dtype is torch.bfloat16
 
     @pytest.mark.parametrize("fast", [torch.bfloat16, torch.float32])
     def test_auto_follows_the_hardware(self, tiny, monkeypatch, fast):

@@ -1,0 +1,77 @@
+"""What a training says before its first step: on what, with what, how long."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from fastgan.systems import System
+from fastgan.systems.adversarial import AdversarialSystem
+from fastgan.systems.presets import AUGMENT, FEW
+from fastgan.training.config import Config
+from fastgan.training.run import versions
+
+
+def header(system: System, asked: Config, data: dict[str, Any], dtype: torch.dtype | None, processes: int) -> list[str]:
+    """Lines for the terminal and log.txt.   data: what a checkpoint says of them.   dtype: of autocast, if any."""
+    made_by = ", ".join(f"{name} {version}" for name, version in versions().items())
+    channels, height, width = system.image_shape
+    images = "a stream of images" if data["images"] is None else f"{data['images']:,} images"
+    shape = f"{width}x{height}, {channels} channel{'s' if channels > 1 else ''}"
+    if (height, width) == (1, 1):
+        shape, images = f"of {channels} numbers", images.replace("images", "points")
+    device = str(system.device)
+    if system.device.type == "cpu":
+        threads = torch.get_num_threads()
+        device = f"cpu, {threads} thread{'s' if threads > 1 else ''}"
+    elif system.device.type == "cuda":
+        device = f"{device}, {torch.cuda.get_device_name(system.device)}"
+    if processes > 1:
+        device = f"{processes} processes, each on {device}"
+    precision = str(dtype or system.dtype).removeprefix("torch.")
+    return [made_by, f"{asked.system} on {asked.data}: {images}, {shape}", f"{device}, {precision}; {weights(system)}"]
+
+
+def weights(system: System) -> str:
+    """ "2.1 million weights: generator 1.3, discriminator 0.8" """
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in system.named_children()}
+    total = sum(counts.values())
+    unit, name_of_unit = (1e6, "million") if total >= 1e6 else (1e3, "thousand")
+
+    def short(count: int) -> str:
+        return f"{count / unit:.1f}" if count < 100 * unit else f"{count / unit:.0f}"
+
+    parts = ", ".join(f"{name} {short(count)}" for name, count in counts.items() if count)
+    return f"{short(total)} {name_of_unit} weights: {parts}"
+
+
+def few(system: System, images: int | None) -> str:
+    """What to type where a discriminator will soon know every image by heart, "" where that is not to be expected."""
+    if images is None or images >= FEW or not isinstance(system, AdversarialSystem):
+        return ""
+    config = system.config
+    if config.augment or config.r1 or config.dropout or system.image_shape[1:] == (1, 1):
+        return ""
+    try:
+        dataclasses.replace(config, augment=AUGMENT)
+    except ValueError:  # one that it has no part in
+        return ""
+    return (
+        f"{images:,} images are few: the discriminator may soon know them by heart. Against it: --set r1=1, "
+        f"--set augment={AUGMENT} (Zhao et al. 2020); a run that goes on takes them, too"
+    )
+
+
+def duration(seconds: float) -> str:
+    """ "50 seconds", "27 minutes", "3 hours 20 minutes" """
+    if seconds < 100:
+        return f"{seconds:.0f} second{'s' if round(seconds) != 1 else ''}"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} minutes"
+    hours, minutes = divmod(round(minutes, -1), 60)
+    days, hours = divmod(hours, 24)
+    parts = (days, "day"), (hours, "hour"), (0 if days else minutes, "minute")
+    return " ".join(f"{count} {unit}{'s' if count > 1 else ''}" for count, unit in parts if count)
