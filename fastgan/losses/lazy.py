@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -47,8 +48,8 @@ class Lazy(nn.Module):
     def forward(self, *arguments: Any, **named: Any) -> Tensor:
         value = self.every * self.penalty(*arguments, **named) if self.due else _zero(*arguments, *named.values())
         self.calls += 1
-        if _counts is not None:
-            _counts[self] = _counts.get(self, 0) + 1
+        if not torch.compiler.is_dynamo_compiling() and (counts := _counts.get()) is not None:
+            counts[self] = counts.get(self, 0) + 1
         return value
 
     def get_extra_state(self) -> Tensor:
@@ -63,18 +64,18 @@ class Lazy(nn.Module):
         return f"{getattr(self.penalty, '__name__', type(self.penalty).__name__)}, every={self.every}"
 
 
-_counts: dict[Lazy, int] | None = None
+_counts: ContextVar[dict[Lazy, int] | None] = ContextVar("lazy calls", default=None)
 
 
 @contextmanager
 def counted() -> Iterator[dict[Lazy, int]]:
     """The calls of each lazy penalty inside the block, for whoever repeats them without calling."""
-    global _counts
-    before, _counts = _counts, {}
+    counts: dict[Lazy, int] = {}
+    token = _counts.set(counts)
     try:
-        yield _counts
+        yield counts
     finally:
-        _counts = before
+        _counts.reset(token)
 
 
 def _zero(*arguments: Any) -> Tensor:

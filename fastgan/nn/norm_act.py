@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,18 +19,23 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 
-_parts = 1  # equal consecutive parts that every batch is made of at this moment: 2 where real and fake pass together
+# Equal consecutive parts that every batch here is made of: 2 where real and fake pass together.
+_parts: ContextVar[int] = ContextVar("parts", default=1)
 
 
 @contextmanager
 def in_parts(count: int) -> Iterator[None]:
-    """Inside this context every batch consists of `count` parts that have statistics of their own."""
-    global _parts
-    before, _parts = _parts, count
+    """Inside this context every batch consists of `count` parts that have statistics of their own, but in networks
+    that are compiled: torch.compile knows nothing of context variables."""
+    token = _parts.set(count)
     try:
         yield
     finally:
-        _parts = before
+        _parts.reset(token)
+
+
+def parts() -> int:
+    return 1 if torch.compiler.is_dynamo_compiling() else _parts.get()
 
 
 def apply_norm(
@@ -44,7 +50,7 @@ def apply_norm(
     backend: str = "auto",
 ) -> Tensor:
     """What norm.forward does in torch.nn, counters and all, with the activation in the same op."""
-    training, momentum, parts = norm.training, norm.momentum, _parts
+    training, momentum, halves = norm.training, norm.momentum, parts()
     weight, bias, mean, var = _tensors(norm)
     count = None
     if instance:
@@ -54,14 +60,14 @@ def apply_norm(
     elif not norm.track_running_stats:
         mean = var = None
     elif (count := norm.num_batches_tracked) is not None:
-        count.add_(parts)
+        count.add_(halves)
         if momentum is None:  # the running statistics are plain averages over all batches
-            if parts > 1:
-                count.sub_(parts)
+            if halves > 1:
+                count.sub_(halves)
                 raise ValueError("running statistics that are averages cannot be updated by several parts of a batch")
             momentum = 1.0 / float(count)
-    if parts > 1 and not instance and training:
-        splits *= parts
+    if halves > 1 and not instance and training:
+        splits *= halves
     try:
         return ops.norm_act(
             x, weight, bias, mean, var, act=act, slope=slope, training=training,
@@ -70,7 +76,7 @@ def apply_norm(
         )  # fmt: skip
     except (TypeError, ValueError):  # refused, so there was no batch
         if count is not None:
-            count.sub_(parts)
+            count.sub_(halves)
         raise
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-_active = 0  # how many `recompute` contexts are open
+_active: ContextVar[bool] = ContextVar("recompute", default=False)
 
 
 @contextmanager
@@ -34,18 +35,17 @@ def recompute() -> Iterator[None]:
     Raises (in the backward pass):
         RuntimeError: an input of the norm, or one of its parameters, was changed in place since the forward pass.
     """
-    global _active
-    _active += 1
+    token = _active.set(True)
     try:
         with torch.autograd.graph.saved_tensors_hooks(_pack, _unpack):
             yield
     finally:
-        _active -= 1
+        _active.reset(token)
 
 
 def active() -> bool:
     """Whether memory is to be saved here."""
-    return _active > 0
+    return not torch.compiler.is_dynamo_compiling() and _active.get()
 
 
 class _Recipe:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,8 +31,10 @@ class Tunable:
 
 
 tunables: dict[str, Tunable] = {}
-_winners: dict[tuple[str, Any, int], str] | None = None  # (op, key, threads) -> name; None before the first question
-_recorded: dict[tuple[str, Any], str] | None = None  # (op, key) -> what is used now, while recording
+_winners: Mapping[tuple[str, Any, int], str] | None = None  # (op, key, threads) -> name; None before the first question
+_remembering = threading.Lock()
+# (op, key) -> what is used now, while recording
+_recorded: ContextVar[dict[tuple[str, Any], str] | None] = ContextVar("choices", default=None)
 
 
 def register(op: str, tunable: Tunable) -> None:
@@ -46,19 +50,19 @@ def choice(op: str, key: Hashable, default: str) -> str:
         key: all that its speed depends on, but for the machine and the number of threads.
         default: the name of the way to take where nothing was measured.
     """
-    if _winners is None:
-        _load()
-    chosen = _winners.get((op, key, torch.get_num_threads()), default)  # type: ignore[union-attr]
-    if _recorded is not None:
-        _recorded[op, key] = chosen
+    chosen = found().get((op, key, torch.get_num_threads()), default)
+    if not torch.compiler.is_dynamo_compiling() and (recorded := _recorded.get()) is not None:
+        recorded[op, key] = chosen
     return chosen
 
 
 def found() -> Mapping[tuple[str, Any, int], str]:
     """All that was measured here: (op, key, threads) -> the fastest way."""
-    if _winners is None:
-        _load()
-    return _winners  # type: ignore[return-value]
+    global _winners
+    winners = _winners  # which another thread may forget at any moment
+    if winners is None:
+        winners = _winners = {question: entry["choice"] for question, entry in store.read().items()}
+    return winners
 
 
 def forget() -> None:
@@ -69,22 +73,17 @@ def forget() -> None:
 
 def remember(measured: Mapping[tuple[str, Any, int], str]) -> None:
     """Uses these choices in this process from now on."""
-    if _winners is None:
-        _load()
-    _winners.update(measured)  # type: ignore[union-attr]
-
-
-def _load() -> None:
     global _winners
-    _winners = {question: entry["choice"] for question, entry in store.read().items()}
+    with _remembering:
+        _winners = {**found(), **measured}  # another dictionary: a thread may be reading this one
 
 
 @contextmanager
 def recording() -> Iterator[dict[tuple[str, Any], str]]:
     """Yields what is asked meanwhile: (op, key) -> the answer."""
-    global _recorded
-    before, _recorded = _recorded, {}
+    recorded: dict[tuple[str, Any], str] = {}
+    token = _recorded.set(recorded)
     try:
-        yield _recorded
+        yield recorded
     finally:
-        _recorded = before
+        _recorded.reset(token)

@@ -113,7 +113,7 @@ def test_also_after_an_error(fast):
         tune(model, run)
     assert_close(state(model), before, rtol=0, atol=0)
     assert all(p.grad is None for p in model.parameters())
-    assert choices._recorded is None
+    assert choices._recorded.get() is None
 
 
 def test_under_autocast_and_without_gradients(fast):
