@@ -48,7 +48,7 @@ def fuse(module: M, *, backend: str = "auto") -> M:
     plans = rewrite.plans(module)
     if (ending := sigmoid.trailing(module, plans)) and ending.certain:
         warnings.warn(f"fuse: {ending.advice}" + (f" ({ending.path})" if ending.path else ""), stacklevel=2)
-    rewrite.undo_open(module)
+    rewrite.undo_others(module, plans)
     for plan in plans:
         if plan.sites:
             rewrite.apply(plan, backend)

@@ -7,16 +7,14 @@ would not be the same: other arguments, changed children, changed settings.
 
 from __future__ import annotations
 
-import abc
 import copyreg
 import functools
 import linecache
 import sys
-import typing
+import threading
 import weakref
 import zlib
-from collections.abc import Callable, Collection, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -25,10 +23,10 @@ from torch import fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from fastgan.fusion import calls, patterns
+from fastgan.fusion.shadows import MARK, Shadows, unfused, watches_subclasses
 from fastgan.fusion.sites import Held, Miss, Site
 from fastgan.fusion.tracing import Traced, Untraceable, trace
 
-_MARK = "_fastgan_fused"  # in the namespace of a class made here: its Fused
 _Rewritten = tuple[Callable[..., Any], Callable[[Any], bool]]  # a forward, and whether it applies to a module
 _Source = tuple[str, dict[str, Any]]  # of a forward, and its namespace
 
@@ -59,37 +57,36 @@ class Plan:
 
 def plans(root: nn.Module) -> list[Plan]:
     """A plan for every module under `root`, in order, whose forward may hold a pattern. Changes nothing."""
-    with unfused(root) as were_fused:
-        chosen: list[Plan] = []
-        for path, module, reason in _open(root, were_fused):
-            if reason or _may_hold_pattern(module):
-                chosen.append(Plan(path, module, reason=reason))
-        examine(root, chosen)
-        return chosen
+    chosen: list[Plan] = []
+    for path, module, reason in _open(root):
+        if reason or _may_hold_pattern(module):
+            chosen.append(Plan(path, module, reason=reason))
+    examine(root, chosen)
+    return chosen
 
 
-def _open(root: nn.Module, were_fused: Collection[nn.Module]) -> Iterator[tuple[str, nn.Module, str]]:
+def _open(root: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
     """Every module under `root` with its path; for one that is left alone with all that is in it, which is left out,
     the reason."""
     closed: tuple[str, ...] = ()
     for path, module in root.named_modules():
         if path.startswith(closed):
             continue
-        if reason := _closed(module, were_fused):
+        if reason := _closed(module):
             closed += (f"{path}." if path else "",)
         yield path, module, reason
 
 
 def examine(root: nn.Module, chosen: list[Plan]) -> None:
-    """Fills in plans for modules under `root`, of which none is fused at this moment."""
+    """Fills in plans for modules under `root`, as if none were fused. Changes nothing."""
     for plan in chosen:
         plan.reason = plan.reason or _left_alone(plan.module)
-    with _training_flags(root) as set_training:
-        for training in (True, False):
-            set_training(training)
-            for plan in chosen:
-                if not plan.reason:
-                    _trace(plan)
+    shadows = Shadows(root)
+    for training in (True, False):
+        shadows.train(training)
+        for plan in chosen:
+            if not plan.reason:
+                _trace(plan, shadows)
     for plan in chosen:
         if plan.graph is not None and not plan.reason:
             plan.found = patterns.find(plan.graph, plan.module)
@@ -97,19 +94,21 @@ def examine(root: nn.Module, chosen: list[Plan]) -> None:
 
 def apply(plan: Plan, backend: str) -> None:
     """Makes the module of a plan a fused one. Modules of one class that are fused alike stay of one class."""
-    base, places = type(plan.module), frozenset((site.path, len(site.steps)) for site in plan.sites)
+    base, places = unfused(type(plan.module)), frozenset((site.path, len(site.steps)) for site in plan.sites)
     source = (_sequential_source if plan.traced is None else _traced_source)(plan, backend)
     conditions = plan.traced and (plan.traced.arguments, plan.traced.conditions.identity())
     identity = _identity((base, base.forward, backend, places, source, conditions))
-    kind = _classes.get(identity)
-    if kind is None:
-        forward, holds = (_sequential_forward if plan.traced is None else _traced_forward)(plan, *source)
-        mark = Fused(backend, places, holds)
-        kind = _subclass(base, {_MARK: mark, "forward": functools.wraps(base.forward)(forward)})
-        _classes[identity] = kind
+    with _making:
+        kind = _classes.get(identity)
+        if kind is None:
+            forward, holds = (_sequential_forward if plan.traced is None else _traced_forward)(plan, *source)
+            mark = Fused(backend, places, holds)
+            kind = _subclass(base, {MARK: mark, "forward": functools.wraps(base.forward)(forward)})
+            _classes[identity] = kind
     plan.module.__class__ = kind
 
 
+_making = threading.Lock()
 _classes: weakref.WeakValueDictionary[Any, type] = weakref.WeakValueDictionary()  # fused ones by what makes them
 
 
@@ -133,57 +132,30 @@ def _identity(value: Any) -> Any:
 def undo(module: nn.Module) -> None:
     """Gives `module` its class back, if it is fused."""
     if fused(module):
-        module.__class__ = type(module).__bases__[0]
+        module.__class__ = unfused(type(module))
 
 
-def undo_open(root: nn.Module) -> None:
-    """Gives every module under `root` its class back but for those that are left alone with all that is in them."""
-    for _, module, reason in list(_open(root, ())):
-        if not reason:
+def undo_others(root: nn.Module, chosen: list[Plan]) -> None:
+    """Gives every module under `root` its class back but for those that `chosen` fuses anew, and those that are left
+    alone as they are."""
+    anew = {id(plan.module) for plan in chosen if plan.sites}
+    for _, module, reason in list(_open(root)):
+        if not reason and id(module) not in anew and "forward" not in vars(module):
             undo(module)
 
 
 def fused(module: nn.Module) -> Fused | None:
     """How `module` is fused, or None."""
-    return vars(type(module)).get(_MARK)
+    return vars(type(module)).get(MARK)
 
 
 def fused_below(module: nn.Module) -> bool:
     """Whether something else made a subclass of a fused class and gave it to `module`."""
-    return not fused(module) and any(_MARK in vars(kind) for kind in type(module).__mro__)
-
-
-@contextmanager
-def unfused(root: nn.Module) -> Iterator[Collection[nn.Module]]:
-    """Gives every module under `root` its class back for a while. Yields those that were fused."""
-    kinds = {module: type(module) for module in root.modules() if fused(module)}
-    for module in kinds:
-        undo(module)
-    try:
-        yield kinds
-    finally:
-        for module, kind in kinds.items():
-            module.__class__ = kind
-
-
-@contextmanager
-def _training_flags(root: nn.Module) -> Iterator[Callable[[bool], None]]:
-    """Gives a setter of all training flags that runs no train() of the user's, and puts them back."""
-    flags = [(vars(module), module.training) for module in root.modules() if "training" in vars(module)]
-
-    def set_training(training: bool) -> None:
-        for attributes, _ in flags:
-            attributes["training"] = training
-
-    try:
-        yield set_training
-    finally:
-        for attributes, training in flags:
-            attributes["training"] = training
+    return not fused(module) and any(MARK in vars(kind) for kind in type(module).__mro__)
 
 
 def _may_hold_pattern(module: nn.Module) -> bool:
-    if type(module).forward is nn.Sequential.forward:
+    if unfused(type(module)).forward is nn.Sequential.forward:
         return any(isinstance(child, patterns.ANCHORS) for child in module.children())
     return is_traceable(module) and any(
         isinstance(child, patterns.ANCHORS) for child in module.modules() if child is not module
@@ -192,13 +164,13 @@ def _may_hold_pattern(module: nn.Module) -> bool:
 
 def is_traceable(module: nn.Module) -> bool:
     """Whether the forward of a module is one of a user's, or that of nn.Sequential."""
-    forward = getattr(type(module), "forward", None)  # a TorchScript module has none
+    forward = getattr(unfused(type(module)), "forward", None)  # a TorchScript module has none
     if forward is None or forward is nn.Sequential.forward:
         return forward is not None
     return not (getattr(forward, "__module__", None) or "").startswith(("torch.", "fastgan.nn."))
 
 
-def _closed(module: nn.Module, were_fused: Collection[nn.Module]) -> str:
+def _closed(module: nn.Module) -> str:
     """Why a module is left alone with all that is in it, or ""."""
     if isinstance(module, torch.jit.ScriptModule):
         return "a TorchScript module; fuse before torch.jit.script"
@@ -209,14 +181,14 @@ def _closed(module: nn.Module, were_fused: Collection[nn.Module]) -> str:
         what, remedy = "sharded by FSDP", "it is wrapped in FullyShardedDataParallel"
     else:
         return ""
-    if any(child in were_fused for child in module.modules()):
+    if any(fused(child) for child in module.modules()):
         return f"it is {what}; what was fused in it before stays so"
     return f"it is {what}; fuse before {remedy}"
 
 
 def _left_alone(module: nn.Module) -> str:
     """Why the forward of a module is not rewritten, or ""."""
-    kind = type(module)
+    kind = unfused(type(module))
     if "forward" in vars(module):
         return "its forward was replaced on the object"
     if fused_below(module):
@@ -226,19 +198,17 @@ def _left_alone(module: nn.Module) -> str:
     fsdp = sys.modules.get("torch.distributed.fsdp")
     if fsdp is not None and isinstance(module, getattr(fsdp, "FSDPModule", ())):
         return "it is sharded by FSDP; fuse before fully_shard"
-    if type(kind) not in (type, abc.ABCMeta):
-        return f"its class has a metaclass, {type(kind).__name__}"
-    own = [vars(k) for k in kind.__mro__ if k not in (object, typing.Generic)]
-    if any("__init_subclass__" in names for names in own):
-        return "its class watches its subclasses (__init_subclass__)"
+    if reason := watches_subclasses(kind):
+        return reason
+    own = [vars(k) for k in kind.__mro__ if k is not object]
     if any(n in names for names in own for n in ("__reduce__", "__reduce_ex__", "__getnewargs__", "__getnewargs_ex__")):
         return "it has its own way of pickling"
     return ""
 
 
-def _trace(plan: Plan) -> None:
+def _trace(plan: Plan, shadows: Shadows) -> None:
     module = plan.module
-    forward = type(module).forward
+    forward = unfused(type(module)).forward
     if forward is nn.Sequential.forward:
         if type(module).__iter__ is not nn.Sequential.__iter__:  # type: ignore[attr-defined]
             plan.reason = "it iterates in its own way"
@@ -248,7 +218,7 @@ def _trace(plan: Plan) -> None:
             plan.graph = _chain(module)
         return
     try:
-        traced = trace(module, forward)
+        traced = trace(module, forward, shadows)
     except Untraceable as error:
         plan.reason = str(error)
         return
@@ -270,7 +240,7 @@ def _chain(module: nn.Module) -> fx.Graph:
 def _sequential_source(plan: Plan, backend: str) -> _Source:
     """nn.Sequential.forward with the fused calls."""
     assert plan.graph is not None
-    base = type(plan.module)
+    base = unfused(type(plan.module))
     names = {name: f"m{i}" for i, name in enumerate(plan.module._modules)}
     space: dict[str, Any] = {"base": base, "original": base.forward}
     by_step = {step: site for site in plan.sites for step in site.steps}
@@ -332,7 +302,7 @@ def _traced_forward(plan: Plan, source: str, space: dict[str, Any]) -> _Rewritte
     """The function, before which is tested that it is the forward of the class."""
     assert plan.traced is not None
     rewritten = _compile(source, space, plan)
-    base, hold, arguments = type(plan.module), plan.traced.conditions.compile(), plan.traced.arguments
+    base, hold, arguments = unfused(type(plan.module)), plan.traced.conditions.compile(), plan.traced.arguments
     original = base.forward
 
     def holds(self: Any) -> bool:
@@ -378,7 +348,7 @@ def _subclass(base: type, names: dict[str, Any]) -> type:
 
 
 def _reduce_ex(self: Any, protocol: Any) -> Any:
-    kind: Any = next(k for k in type(self).__mro__ if _MARK in vars(k))
+    kind: Any = next(k for k in type(self).__mro__ if MARK in vars(k))
     make, arguments, *state = super(kind, self).__reduce_ex__(max(protocol, 2))
     if make is copyreg.__newobj__ and arguments == (kind,):  # type: ignore[attr-defined]
         make, arguments = _new, (_Kind(kind),)
@@ -399,7 +369,7 @@ class _Kind:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self.kind.__bases__[0], vars(self.kind)[_MARK].backend)
+        return _unpickled, (unfused(self.kind), vars(self.kind)[MARK].backend)
 
 
 def _unpickled(base: type, backend: str) -> _Kind:
@@ -409,8 +379,7 @@ def _unpickled(base: type, backend: str) -> _Kind:
         self.__class__ = base
         self.__setstate__(state)
         plan = Plan("", self)
-        with unfused(self):
-            examine(self, [plan])
+        examine(self, [plan])
         if plan.sites:
             apply(plan, backend)
 

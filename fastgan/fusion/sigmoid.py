@@ -32,18 +32,17 @@ def trailing(root: nn.Module, plans: list[rewrite.Plan]) -> Ending | None:
     if any(isinstance(module, _UPSAMPLING) for module in root.modules()):
         return None
     walk = _Walk(root, plans)
-    with rewrite.unfused(root):
-        for steps in walk.ends("", root):
-            shapeless = (step for step in steps if not _is_shape(step[1]))
-            path, last = next(shapeless, ("", None))
-            if not isinstance(last, nn.Sigmoid) and last != "sigmoid":
-                continue
-            _, layer = next(shapeless, ("", None))
-            if isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear)):
-                outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
-                text = "the network ends in a Sigmoid: " if outputs == 1 else "if this is a discriminator: "
-                name = last if isinstance(last, str) else type(last).__name__
-                return Ending(path, f"{type(layer).__name__} -> {name}", text + _ADVICE, outputs == 1)
+    for steps in walk.ends("", root):
+        shapeless = (step for step in steps if not _is_shape(step[1]))
+        path, last = next(shapeless, ("", None))
+        if not isinstance(last, nn.Sigmoid) and last != "sigmoid":
+            continue
+        _, layer = next(shapeless, ("", None))
+        if isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear)):
+            outputs = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+            text = "the network ends in a Sigmoid: " if outputs == 1 else "if this is a discriminator: "
+            name = last if isinstance(last, str) else type(last).__name__
+            return Ending(path, f"{type(layer).__name__} -> {name}", text + _ADVICE, outputs == 1)
     return None
 
 
