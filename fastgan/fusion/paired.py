@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +26,9 @@ def paired(discriminator: nn.Module, real: Tensor, fake: Tensor, *, one_pass: bo
 
     In the one pass each half of the batch has its own statistics in every batch normalisation that `fastgan.fuse` or
     `fastgan.nn` provides, and the running ones are updated twice, in order. Whether it is the same is tried once for
-    each kind of input, in float64 on a copy of the discriminator: where results or buffers differ (statistics of other
-    layers, a power iteration a pass), there are two passes. `paired_reason` says why.
+    each kind of input, in float64 on a copy of the discriminator: where results, gradients or buffers differ
+    (statistics of other layers, a power iteration a pass, activation checkpointing), there are two passes.
+    `paired_reason` says why.
 
     Args:
         discriminator: (N, ...) -> tensors whose first dimension is N, in any nesting.
@@ -98,41 +99,56 @@ def _structure(discriminator: nn.Module) -> str:
     return ""
 
 
-@torch.no_grad()
+class _Trial(NamedTuple):
+    results: list[Any]
+    gradients: list[Tensor]
+    buffers: list[Tensor]
+
+
 def _tried(discriminator: nn.Module, real: Tensor, fake: Tensor) -> str:
-    """Both ways in float64 on copies, with the same random numbers."""
-    real, fake = (images[:PROBED].double() for images in (real, fake))
-    results = []
+    """Both ways in float64 on copies, with the same random numbers, forward and backward."""
     try:
-        for one in (False, True):
-            groups = (getattr(module, "process_group", None) for module in discriminator.modules())
-            tried = copy.deepcopy(discriminator, {id(group): group for group in groups if group}).double()
-            with private(0), torch.autocast(real.device.type, enabled=False), in_parts(1 + one):
-                if one:
-                    both = tried(torch.cat([real, fake]))
-                    out = _half(both, 0, len(real)), _half(both, 1, len(real))
-                else:
-                    out = tried(real), tried(fake)
-            results.append((pytree.tree_leaves(out), list(tried.buffers())))
+        two, one = (_trial(discriminator, real, fake, one_pass) for one_pass in (False, True))
     except Exception as error:
         return f"it could not be tried: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    (expected, buffers), (got, after) = results
-    if not _alike(expected, got):
+    if not _alike(two.results, one.results):
         plain = [path for path, m in discriminator.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         remedy = f"; fastgan.fuse may help, it has batch normalisation of PyTorch's ({plain[0]})" if plain else ""
         return f"one pass gives other results{remedy}"
-    return "" if _alike(buffers, after) else "one pass leaves other buffers"
+    if not _alike(two.gradients, one.gradients, together=True):  # of a forward that runs again in backward
+        return "one pass gives other gradients"
+    return "" if _alike(two.buffers, one.buffers) else "one pass leaves other buffers"
 
 
-def _alike(expected: list[Any], got: list[Any]) -> bool:
+def _trial(discriminator: nn.Module, real: Tensor, fake: Tensor, one_pass: bool) -> _Trial:
+    groups = (getattr(module, "process_group", None) for module in discriminator.modules())
+    tried = copy.deepcopy(discriminator, {id(group): group for group in groups if group}).double()
+    leaves = [images[:PROBED].detach().double().requires_grad_() for images in (real, fake)]
+    wanted = [*leaves, *(parameter for parameter in tried.parameters() if parameter.requires_grad)]
+    count = len(leaves[0])
+    with torch.enable_grad(), private(), torch.autocast(real.device.type, enabled=False):
+        first, second = (leaf.clone() for leaf in leaves)  # which a layer may overwrite
+        with in_parts(1 + one_pass):
+            if one_pass:
+                both = tried(torch.cat([first, second]))
+                out = _half(both, 0, count), _half(both, 1, count)
+            else:
+                out = tried(first), tried(second)
+        results = pytree.tree_leaves(out)
+        scalars = [value.sin().sum() for value in results if value.requires_grad]
+        gradients = torch.autograd.grad(torch.stack(scalars).sum(), wanted, materialize_grads=True) if scalars else ()
+    return _Trial([value.detach() for value in results], list(gradients), list(tried.buffers()))
+
+
+def _alike(expected: list[Any], got: list[Any], together: bool = False) -> bool:
+    """together: one scale for all, which those that are zero but for rounding have none of their own to give."""
     if len(expected) != len(got) or not all(isinstance(value, Tensor) for value in (*expected, *got)):
         return False
-    for a, b in zip(expected, got):
+    scales = [float(value.abs().max()) if value.numel() else 0.0 for value in expected]
+    for a, b, scale in zip(expected, got, [max(scales, default=0.0)] * len(scales) if together else scales):
         if a.shape != b.shape:
             return False
-        if a.numel() and not (a.double() - b.double()).abs().max() <= TOLERANCE * a.double().abs().max().clamp(
-            min=1e-9
-        ):
+        if a.numel() and not (a.double() - b.double()).abs().max() <= TOLERANCE * max(scale, 1e-9):
             return False
     return True
 

@@ -63,7 +63,7 @@ class Shadows:
     def _shadow(self, module: nn.Module) -> Any:
         base = unfused(type(module))
         try:
-            shadow = object.__new__(self._kind(base))
+            shadow: Any = object.__new__(self._kind(base))
         except TypeError:  # an nn.Module and a list, say
             shadow = object.__new__(self._kind(base, closed=True))
         vars(shadow).update(
@@ -118,7 +118,7 @@ def _calling(recording: Recording) -> Any:
 MARK = "_fastgan_fused"  # in the namespace of a class that was made by fusing: how
 
 
-def unfused(kind: type) -> type:
+def unfused(kind: Any) -> Any:
     """A class as it was before `fuse` made a subclass of it."""
     return kind.__bases__[0] if MARK in vars(kind) else kind
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.utils.checkpoint import checkpoint
 
 import fastgan
 from fastgan.fusion.paired import paired, paired_reason
@@ -178,3 +179,32 @@ class TestTwoPasses:
         fastgan.unfuse(discriminator)
         assert paired_reason(discriminator, *images)
         assert paired_reason(discriminator.eval(), *images) == ""
+
+
+class Recomputes(nn.Module):
+    """Runs a part of its forward again for its gradients, when nobody passes real and fake together."""
+
+    def __init__(self, reentrant):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 4, 2, 1)
+        self.body = fastgan.fuse(nn.Sequential(nn.BatchNorm2d(8), nn.LeakyReLU(0.2)))
+        self.last = nn.Conv2d(8, 1, 8)
+        self.reentrant = reentrant
+
+    def forward(self, x):
+        return self.last(checkpoint(self.body, self.first(x), use_reentrant=self.reentrant)).flatten()
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("one_pass", [True, None])
+def test_activation_checkpointing_takes_two_passes(images, reentrant, one_pass):
+    real, fake = (image.double() for image in images)
+    discriminator = Recomputes(reentrant).double()
+    found = []
+    for way in (one_pass, False):
+        network = copy.deepcopy(discriminator)
+        d_real, d_fake = paired(network, real, fake, one_pass=way)
+        (d_real.mean() - d_fake.square().mean()).backward()
+        found.append([parameter.grad for parameter in network.parameters()])
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-9)
+    assert paired_reason(discriminator, real, fake) != ""

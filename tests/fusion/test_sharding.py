@@ -13,10 +13,10 @@ pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="to
 def found(case: str) -> tuple[dict, dict]:
     """What the fused and the unfused network of a case did, after a comparison; if fused too late, with the reason."""
     ranks = rank_launcher.run()[case]
-    tolerance = 1e-1 if "bfloat16" in case else 1e-8
+    size, share = (1e-1, 5e-2) if "bfloat16" in case else (1e-8, 0.0)
     for rank in ranks:
         for what in ("outputs", "state"):
-            assert_equal(rank["fused"][what], rank["plain"][what], rtol=tolerance, atol=tolerance)
+            assert_equal(rank["fused"][what], rank["plain"][what], share, rtol=size, atol=size)
         # Too late for what is sharded; the children of the root are not, where the root alone is.
         if case.endswith("after") and case != "nested root after":
             assert any("sharded by FSDP" in row["reason"] for row in rank["fused"]["rows"] if not row["fused"])
