@@ -14,6 +14,7 @@ import pickle
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,13 +26,15 @@ import fastgan
 from fastgan.data.checks import check_centred, checked_images
 from fastgan.data.pictures import to_float, to_uint8
 from fastgan.data.writing import replace_file
+from fastgan.metrics import pretext
+from fastgan.metrics.pretext import DISTORTIONS, EMBEDDING, distorted
 from fastgan.nn import ConvNormAct2d
 from fastgan.random import private
 from fastgan.tuning.store import folder
 
 log = logging.getLogger("fastgan")
 
-FORMAT = 1  # of the cache's files and of what follows: any change makes older files stale
+FORMAT = 2  # of the cache's files and of what follows: any change makes older files stale
 WIDTH = 24  # channels of the largest maps; they double at each halving, down to 4x4
 STEPS, BATCH = 200, 64
 RATE, DECAY, SMOOTHING = 4e-3, 0.05, 0.1  # AdamW's peak of one cycle, its weight decay, label smoothing
@@ -39,6 +42,7 @@ TURN, ZOOM, SHIFT = 0.2, 0.1, 0.06  # the most that an image is turned (radians)
 HELD_OUT = 0.2  # share of the images, to tell the accuracy by
 MOST_HELD_OUT = 10_000
 CHUNK = 256  # images in work at once
+LEAST_SKILL = 0.1  # of the way from chance to perfect that a network must have come to know something of the data
 
 
 class Described(NamedTuple):
@@ -55,13 +59,13 @@ class Classifier:
         features(fake).features, features.accuracy
 
     images: (N, C, H, W), uint8 or floating point in [-1, 1], which is rounded to uint8; N >= 20.
-    labels: (N,) integers in 0..classes - 1; without labels the network learns to tell by how many quarter turns an
-    image was turned (Gidaris, Singh, Komodakis, "Unsupervised Representation Learning by Predicting Image Rotations",
-    2018), and says nothing of classes.
+    labels: (N,) integers in 0..classes - 1; without labels the network learns to tell images from one another and from
+    distorted ones (`fastgan.metrics.pretext`), and says nothing of classes.
     seed: of the weights, the batches and the split. torch's global generators are left alone.
 
     Four fifths of the images are trained on, 200 batches of 64 with small turns, shifts and zooms; `accuracy` is that
-    on the others. Features are the means over space of its last layer's maps, 96 or 192 numbers. Images are resized to
+    on the others, of their classes or distortions, and `chance` what a network reaches that has learned nothing.
+    Features are the means over space of its last layer's maps, 96 or 192 numbers. Images are resized to
     32x32 pixels first, 64x64 where theirs are as large (antialiased, bilinear).
 
     The network is kept in a file of the cache directory ($FASTGAN_CACHE, else ~/.cache/fastgan), named by a hash of all
@@ -78,18 +82,24 @@ class Classifier:
         self.device = images.device
         images = torch.cat([resized(part, self.side) for part in images.split(CHUNK)])
         with private(seed):
-            self._network = _network(images.shape[1], self.side, self.classes or 4).to(images.device)
+            self._network = _network(images.shape[1], self.side, self.classes or len(DISTORTIONS) + EMBEDDING).to(
+                images.device
+            )
         file = folder() / f"classifier-{_key(images, labels, self.classes, seed)}.pt"
         self.cached = _read(file, self._network)
         if not self.cached:
-            what = "its classes" if self.classes else "turned images"
+            what = f"{self.classes} classes" if self.classes else "images and distorted ones"
             log.info("training a classifier of %s on %d images for its features, kept in %s", what, len(images), file)
             with one_thread():
                 _train(self._network, images, labels, seed)
             _write(file, self._network)
         self._network.eval()
-        held_out = _split(len(images), seed)[0].to(images.device)
-        self.accuracy = self._accuracy(images[held_out], None if labels is None else labels[held_out.to(labels.device)])
+        held_out = images[(rows := _split(len(images), seed)[0]).to(images.device)]
+        if labels is None:
+            self.chance, self.accuracy = 1 / len(DISTORTIONS), self._told(held_out, seed)
+        else:
+            self.chance = torch.bincount(labels).max().item() / len(labels)
+            self.accuracy = self._right(held_out, labels[rows.to(labels.device)].to(self.device))
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Described:
@@ -101,27 +111,40 @@ class Classifier:
         for part in images.split(CHUNK):
             values = self._network[:-1](scaled(resized(part.to(self.device), self.side)))
             features.append(values)
-            found.append(self._network[-1](values).argmax(dim=1))
+            if self.classes:
+                found.append(self._network[-1](values).argmax(dim=1))
         return Described(torch.cat(features), torch.cat(found) if self.classes else None)
 
     def describe(self) -> dict[str, Any]:
         """For the protocol of an evaluation."""
-        what = f"classifier of {self.classes} classes" if self.classes else "classifier of quarter turns"
+        what = f"classifier of {self.classes} classes" if self.classes else "classifier of images and distorted ones"
         return {
             "features": f"{what}, trained on the data",
             "accuracy": round(self.accuracy, 4),
+            "chance": round(self.chance, 4),
             "resize": f"{self.side}x{self.side}, antialiased bilinear",
             "range": "uint8, then [-1, 1]",
         }
 
+    @property
+    def blind(self) -> bool:
+        """Whether it has learned next to nothing of the data, so that its features cannot tell them from others."""
+        return self.accuracy < min(2 * self.chance, self.chance + LEAST_SKILL * (1 - self.chance))
+
     @torch.no_grad()
-    def _accuracy(self, images: Tensor, labels: Tensor | None) -> float:
+    def _right(self, images: Tensor, expected: Tensor) -> float:
+        found = [self._network(scaled(part)).argmax(dim=1) for part in images.split(CHUNK)]
+        return (torch.cat(found) == expected).double().mean().item()
+
+    @torch.no_grad()
+    def _told(self, images: Tensor, seed: int) -> float:
+        """The share of held-out images, each in every distortion, whose distortion is told."""
+        random = torch.Generator().manual_seed(seed)
         right = []
-        for turns in (0,) if self.classes else range(4):
-            for start in range(0, len(images), CHUNK):
-                part = scaled(images[start : start + CHUNK]).rot90(turns, (2, 3))
-                expected = turns if labels is None else labels[start : start + CHUNK].to(self.device)
-                right.append(self._network(part).argmax(dim=1) == expected)
+        for part in images.split(CHUNK):
+            values = distorted(partial(to_float, part), random).contiguous(memory_format=torch.channels_last)
+            for kind, of_kind in enumerate(values.split(len(part))):
+                right.append(self._network(of_kind)[:, : len(DISTORTIONS)].argmax(dim=1) == kind)
         return torch.cat(right).double().mean().item()
 
 
@@ -163,20 +186,25 @@ def _network(channels: int, side: int, classes: int) -> nn.Sequential:
 def _train(network: nn.Sequential, images: Tensor, labels: Tensor | None, seed: int) -> None:
     random = torch.Generator().manual_seed(seed)
     chosen = _split(len(images), seed)[1]
+
+    def drawn(count: int) -> Tensor:
+        return chosen[torch.randint(len(chosen), (count,), generator=random)].to(images.device)
+
+    def images_of(count: int) -> Tensor:
+        return scaled(images[drawn(count)])
+
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
     network.train()
     with torch.enable_grad():
         for _ in range(STEPS):
-            rows = chosen[torch.randint(len(chosen), (BATCH,), generator=random)].to(images.device)
-            batch = scaled(images[rows])
             if labels is None:
-                turns = torch.randint(4, (BATCH,), generator=random)
-                batch = torch.stack([image.rot90(int(turn), (1, 2)) for image, turn in zip(batch, turns)])
-                target = turns.to(images.device)
+                loss = pretext.loss(network, images_of, random)
             else:
+                rows = drawn(BATCH)
                 target = labels[rows.to(labels.device)].to(images.device)
-            loss = F.cross_entropy(network(_moved(batch, random)), target, label_smoothing=SMOOTHING)
+                moved = _moved(scaled(images[rows]), random)
+                loss = F.cross_entropy(network(moved), target, label_smoothing=SMOOTHING)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -1,4 +1,4 @@
-"""How evenly a generator's images change with its latents: Karras, Laine, Aila, "A Style-Based Generator Architecture
+"""How unevenly a generator's images change with its latents: Karras, Laine, Aila, "A Style-Based Generator Architecture
 for Generative Adversarial Networks", 2019, section 4.1."""
 
 from __future__ import annotations

@@ -94,6 +94,26 @@ class TestEvaluate:
         names = ["recall", "kernel"]
         assert list(evaluate(other, real, features=features, metrics=names).values) == names
 
+    def test_features_that_know_nothing(self):
+        """What means nothing is left out, unless it is asked for, and one line says why."""
+
+        class Blind:
+            accuracy, chance, blind = 0.28, 0.25, True
+
+            def __call__(self, images):
+                return features(images)
+
+            def describe(self):
+                return {"features": "blind"}
+
+        real, other = halves()
+        scores = evaluate(other, real, features=Blind())
+        assert list(scores.values) == ["frechet", "kernel", "novelty", "copies", "sliced_wasserstein"]
+        assert "the features tell 28 % of held-out images right, chance is 25 %" in str(scores)
+        asked = evaluate(other, real, features=Blind(), metrics=["precision"])
+        assert list(asked.values) == ["precision"]
+        assert "mean little" in asked.protocol["note"]
+
     def test_reads_and_writes(self):
         scores = Scores({"frechet": 1.25, "class_divergence": math.inf, "classes_covered": 3}, {"real": 7})
         assert json.loads(scores.json())["metrics"] == {"frechet": 1.25, "class_divergence": None, "classes_covered": 3}
