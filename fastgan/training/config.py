@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from fastgan.systems import registry
 from fastgan.systems.adversarial import LIVE
 from fastgan.systems.config import build
 
@@ -39,6 +40,12 @@ ALLOWED = (
     "remedy",
 )
 ALLOWED_TO_DIFFER = ("data", "batch_size", "precision", "memory", "channels_last", "flip", "ema")
+# Likewise of a system's options: those that its networks do not depend on, where the system has them.
+OPTIONS_TO_DIFFER = (
+    "learning_rate", "discriminator_learning_rate", "adversarial_learning_rate", "betas", "adversarial_betas",
+    "decay", "decay_from", "decay_steps", "clip_gradients", "discriminator_steps", "generator_batches", *LIVE,
+    "clip", "penalty", "class_weight", "gamma", "lambda_k",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +146,15 @@ def make(values: Mapping[str, Any], owner: str) -> Config:
     return build(Config, values, owner)
 
 
+def complete(config: Config) -> Config:
+    """The same with every option of its system, of the type it has there. Errors as `make`; a system that is not among
+    `fastgan.systems.names()` stays as it is."""
+    if config.system not in registry.names():
+        return config
+    options: Any = build(registry.find(config.system).Config, config.options, f"system {config.system}")
+    return dataclasses.replace(config, options=dataclasses.asdict(options))
+
+
 def write(path: Path, config: Config) -> None:
     header = HEADER.format(path=shlex.quote(str(path)), run=shlex.quote(str(path.parent)))
     text = header + yaml.safe_dump(config.plain(), sort_keys=False, allow_unicode=True)
@@ -156,12 +172,13 @@ def changes(before: Config, after: Config) -> dict[str, str]:
     found = {
         name: f"{name}: {old.get(name)} -> {new.get(name)}" for name in {**old, **new} if old.get(name) != new.get(name)
     }
-    differ = (*ALLOWED_TO_DIFFER, *(f"options.{name}" for name in LIVE))
+    differ = (*ALLOWED_TO_DIFFER, *(f"options.{name}" for name in OPTIONS_TO_DIFFER))
     refused = [text for name, text in found.items() if name not in (*ALLOWED, *differ)]
     if refused:
         raise ValueError(
             f"the run cannot go on with {'; '.join(refused)}. What may change is {', '.join(ALLOWED)} and, where the "
-            f"run need not be the same bit for bit, {', '.join(differ)}; for the rest, start another run"
+            f"run need not be the same bit for bit, {', '.join(differ)}; for the rest, start another run, "
+            "perhaps from the weights of this one (--init-from)"
         )
     return found
 

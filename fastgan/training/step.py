@@ -329,20 +329,24 @@ def _capturable(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
                 group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=device)
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], *, own: bool = False) -> None:
     """What `optimizer.state_dict()` gave, perhaps on another device. How this one computes stays as it is; a learning
-    rate that is a tensor stays the same tensor. Gradients are dropped."""
+    rate that is a tensor stays the same tensor. Gradients are dropped.
+
+    own: learning rates, betas and whatever else a group sets are this optimizer's, not the state's.
+    """
+    names = ("fused", "foreach", "capturable", "lr")
     kept = [
-        {name: group[name] for name in ("fused", "foreach", "capturable", "lr") if name in group}
+        {name: value for name, value in group.items() if name in names or (own and name != "params")}
         for group in optimizer.param_groups
     ]
     first = [{name: group[name] for name in ("initial_lr",) if name in group} for group in optimizer.param_groups]
-    saved = [{**new, **group, **own} for new, group, own in zip(first, state["param_groups"], kept)]
-    rates = [float(group["lr"]) for group in state["param_groups"]]
+    saved = [{**new, **group, **mine} for new, group, mine in zip(first, state["param_groups"], kept)]
+    rates = [float(group["lr"]) for group in (optimizer.param_groups if own else state["param_groups"])]
     optimizer.load_state_dict({**state, "param_groups": saved if len(saved) == len(state["param_groups"]) else []})
-    for group, own, rate in zip(optimizer.param_groups, kept, rates):
-        if isinstance(own["lr"], Tensor):
-            group["lr"] = own["lr"].fill_(rate)
+    for group, mine, rate in zip(optimizer.param_groups, kept, rates):
+        if isinstance(mine["lr"], Tensor):
+            group["lr"] = mine["lr"].fill_(rate)
         else:
             group["lr"] = rate
     optimizer.zero_grad()

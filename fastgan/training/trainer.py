@@ -110,6 +110,7 @@ class Trainer:
         state = ranks.from_first(run.read)
         before = config_of(state, run)
         asked = config.make({**run.asked(before).plain(), **changes}, str(run.config))
+        before, asked = config.complete(before), config.complete(asked)
         changed = config.changes(before, asked)
         if system is None:
             system = system_of(state, asked)
@@ -478,6 +479,8 @@ class Trainer:
         self._tries = 0
 
     def _restore(self, state: dict[str, Any]) -> None:
+        # Where the system has other options than it had, its optimizers keep the rates that follow from them.
+        changed = state["config"]["options"] != self.config.plain()["options"]
         self.run.restore(self.system, state["system"])
         if self.ema:
             if state["ema"] is None:
@@ -485,7 +488,7 @@ class Trainer:
             else:
                 self.ema.load_state_dict(state["ema"])
         for phase in self.train_step.phases:
-            load_optimizer(phase.optimizer, state["optimizers"][phase.name])
+            load_optimizer(phase.optimizer, state["optimizers"][phase.name], own=changed)
         for name, scaler in self.train_step.scalers.items():
             if name in state.get("scalers", {}):
                 scaler.load_state_dict(state["scalers"][name])
@@ -522,14 +525,25 @@ class Trainer:
         found = self._replay(until)
         self._restore(self.ranks.from_first(self.run.read))
         if tries >= self.config.retries:
-            advice = "" if self.config.retries else ", or retries, which goes back and on with other random numbers"
             raise FloatingPointError(
                 f"{found or error}. The run in {self.run.path} is back at its checkpoint of step {self.step}, from "
-                f"before that. Try a lower learning rate or precision float32{advice}"
+                f"before that. {self._ways_on()}"
             ) from None
         self._tries = tries + 1
         log.warning("%s; back at step %d, try %d of %d", found or error, self.step, self._tries, self.config.retries)
         self._streams.begin(self.step, self._tries)
+
+    def _ways_on(self) -> str:
+        """What to type where values are not finite."""
+        rate = self.config.options.get("learning_rate")
+        ways = [f"--lr {rate / 2:g}"] if isinstance(rate, float) else []
+        if self.train_step.autocast_dtype is not None:
+            ways.append("--precision float32")
+        if not self.config.retries:
+            ways.append("--retries 3, which goes back and on with other random numbers")
+        if not ways:
+            return "It needs other networks or other data"
+        return f"To go on from there: fastgan train --resume {quoted(self.run.path)} with {' or '.join(ways)}"
 
     def _replay(self, until: int) -> Finding | None:
         """The first tensor that is not finite in the steps from the last checkpoint on, which are the same again."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import statistics
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from fastgan.systems import System
 from fastgan.systems.adversarial import LIVE, AdversarialConfig, AdversarialSystem
+from fastgan.training.config import OPTIONS_TO_DIFFER
 
 GRACE = 20  # looks at the beginning, when every sample is noise and every discriminator strong
 HOLD = 5  # looks, one at each line of the log, that a sign must last before it is told
@@ -35,7 +37,10 @@ class Symptom:
     remedies: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.name} since step {self.since}: {self.seen}. Remedies: {', '.join(self.remedies)}"
+        taken = [text for text in self.remedies if set(re.findall(r"\w+", text)) & set(OPTIONS_TO_DIFFER)]
+        others = [text for text in self.remedies if text not in taken]
+        new_run = f"; in a new run: {', '.join(others)}" if others else ""
+        return f"{self.name} since step {self.since}: {self.seen}. Remedies: {', '.join(taken)}{new_run}"
 
 
 # In the order in which they are worth trying: of an LSGAN on digits that had lost half of them, R1 brought all back at
@@ -69,7 +74,12 @@ REMEDIES: dict[str, tuple[str, ...]] = {
         "a smaller learning_rate",
         "another system: sngan, wgan-gp",
     ),
-    "the losses oscillate": ("a smaller learning_rate", "decay=linear", "r1=1", "betas with a first number of 0"),
+    "the losses oscillate": (
+        "a smaller learning_rate",
+        "decay=linear with decay_steps=N",
+        "r1=1",
+        "betas with a first number of 0",
+    ),
 }
 STRONG, VANISHING, FOOLED, COLLAPSE, OSCILLATION = REMEDIES
 

@@ -81,13 +81,13 @@ class TestChanges:
         text = str(caught.value)
         for change in (
             "options.width: 8 -> 16",
-            "options.betas: [0.5, 0.9] -> None",
             "options.slope: None -> 0.1",
             "seed: 0 -> 1",
             "samples: None -> 9",
         ):
             assert change in text
         assert "log_every:" not in text
+        assert "betas:" not in text
         assert "What may change is steps, device" in text
 
     def test_every_option_is_of_one_kind(self):
