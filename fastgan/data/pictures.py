@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from fastgan.data.checks import in_range
@@ -101,9 +102,18 @@ GREY, BLUE = (0.72, 0.72, 0.72), (0.05, 0.25, 0.75)
 _DOT = torch.tensor([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)])  # pixels of one
 
 
+SOFTWARE = "Software", "FastGAN"  # what a PNG file says of where it comes from
+
+
+def _marked() -> PngInfo:
+    info = PngInfo()
+    info.add_text(*SOFTWARE)
+    return info
+
+
 # Pillow's name of a format, and how to write it: JPEG without the coarser colours that make red edges bleed.
 FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".png": ("PNG", {}),
+    ".png": ("PNG", {"pnginfo": _marked()}),
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".webp": ("WEBP", {"lossless": True}),

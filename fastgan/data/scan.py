@@ -5,7 +5,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 from PIL import features
@@ -30,6 +30,11 @@ ITS_OWN = {
 }
 DRAWN = {"samples", "tensorboard", "training.gif", "real.png"}
 
+# What the commands draw where no other name is given, in the directory that they are called in.
+BY_COMMANDS = {"grid.png", "interpolation.png", "arithmetic.png", "projection.png"}
+MARK = b"tEXtSoftware\0FastGAN"
+BEGINNING = 128  # bytes of a PNG file in which that lies
+
 CAPTIONS = "captions.csv"
 NO_DATA = {CAPTIONS, "thumbs.db", "desktop.ini"}  # files that go without saying
 
@@ -41,7 +46,7 @@ PARTS = TRAINING | {"val", "valid", "validation", "test", "testing", "dev", "eva
 class Found(NamedTuple):
     paths: list[str]  # of the pictures, relative, sorted
     remarks: list[str]  # what was left out, a line each
-    left_out: dict[str, int]  # files of kinds that are not read, by kind, and runs
+    left_out: dict[str, int]  # files of kinds that are not read, by kind, and what FastGAN has drawn
 
 
 def scan(root: str, *, runs: bool = False) -> Found:
@@ -51,7 +56,7 @@ def scan(root: str, *, runs: bool = False) -> Found:
     """
     found: list[str] = []
     remarks: list[str] = []
-    skipped: list[str] = []  # directories of runs
+    skipped: list[str] = []  # what FastGAN has drawn, and directories of runs
     unread: Counter[str] = Counter()
     visited: set[tuple[int, int]] = set()
     pending = [""]
@@ -81,7 +86,9 @@ def scan(root: str, *, runs: bool = False) -> Found:
                 continue
             extension = os.path.splitext(entry.name)[1].lower()
             if extension in readable:
-                if _is(entry.is_file):
+                if not runs and entry.name in BY_COMMANDS and _is(partial(_marked, entry.path)):
+                    skipped.append(path)
+                elif _is(entry.is_file):
                     found.append(path)
                 else:
                     remarks.append(f"{printable(path)}: not a regular file, left out")
@@ -90,12 +97,18 @@ def scan(root: str, *, runs: bool = False) -> Found:
             elif entry.name.lower() not in NO_DATA:
                 unread[extension or "without extension"] += 1
     if skipped:
-        remarks.append(f"left out, what runs of FastGAN have drawn: {examples(skipped)}")
+        remarks.append(f"left out, what FastGAN has drawn: {examples(skipped)}")
     if unread:
         remarks.append(_unread(unread, len(found) + unread.total()))
     # By parts, so that a folder's files stay together; the bytes of the names decide, not the locale.
     paths = sorted(found, key=lambda path: os.fsencode(path).split(os.fsencode(os.sep)))
-    return Found(paths, sorted(remarks), {**unread, **({"runs": len(skipped)} if skipped else {})})
+    return Found(paths, sorted(remarks), {**unread, **({"drawn": len(skipped)} if skipped else {})})
+
+
+def _marked(path: str) -> bool:
+    """Whether FastGAN has written the file."""
+    with open(path, "rb") as file:
+        return MARK in file.read(BEGINNING)
 
 
 def is_run(names: Iterable[str]) -> bool:
@@ -105,7 +118,7 @@ def is_run(names: Iterable[str]) -> bool:
 
 
 def without_pictures(root: str, found: Found) -> ValueError:
-    files = {kind: count for kind, count in found.left_out.items() if kind != "runs"}
+    files = {kind: count for kind, count in found.left_out.items() if kind != "drawn"}
     there = f", only {_kinds(files)}: convert pictures among them" if files else ""
     return ValueError(
         f"there is no picture in {printable(root)}{there}: files of the kinds {' '.join(sorted(_readable()))} are "

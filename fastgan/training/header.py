@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from fastgan.data.problems import examples
 from fastgan.systems import System
 from fastgan.systems.adversarial import AdversarialSystem
 from fastgan.systems.presets import AUGMENT, FEW
@@ -19,6 +20,8 @@ def header(system: System, asked: Config, data: dict[str, Any], dtype: torch.dty
     made_by = ", ".join(f"{name} {version}" for name, version in versions().items())
     channels, height, width = system.image_shape
     images = "a stream of images" if data["images"] is None else f"{data['images']:,} images"
+    if system.class_names:
+        images += f" of {len(system.class_names)} classes ({examples(system.class_names, 10)})"
     shape = f"{width}x{height}, {channels} channel{'s' if channels > 1 else ''}"
     if (height, width) == (1, 1):
         shape, images = f"of {channels} numbers", images.replace("images", "points")

@@ -152,7 +152,7 @@ class TestSavePng:
         save_png(str(path), cells(1)[0])
         before = path.read_bytes()
 
-        def breaks_off(self, file, *_):
+        def breaks_off(self, file, *_, **__):
             file.write(b"half a picture")
             raise OSError("disk full")
 

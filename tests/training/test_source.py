@@ -211,6 +211,9 @@ class TestClassNames:
         assert json.loads(described.read_text())["data"]["classes"] == names
         assert fastgan.load(tmp_path / "a.safetensors").class_names == tuple(names)
 
+    def test_are_told_at_the_start(self, run):
+        assert "6 images of 3 classes (2, 10, an owl), 16x16" in (run / "log.txt").read_text()
+
     def test_more_classes_than_the_system_was_made_for(self, tmp_path):
         photos(tmp_path / "photos", ("a", "b", "c"))
         with pytest.raises(ValueError, match=r"made for 2 classes, .* has 3: create the system with classes=3"):
@@ -256,10 +259,13 @@ class TestItsOwnFiles:
         assert main([*train, "--steps", "2", "--out", "runs/first"]) == 0
         assert os.path.exists("runs/first/training.gif")
         assert main(["train", "--resume", "runs/first", "--steps", "3"]) == 0
+        assert main(["sample", "runs/first", "--count", "4"]) == 0
+        assert os.path.exists("grid.png")
+        assert main(["train", "--resume", "runs/first", "--steps", "4"]) == 0
         assert main([*train, "--steps", "1", "--out", "runs/second"]) == 0
         for run in ("first", "second"):
             assert state(tmp_path / "runs" / run)["data"]["images"] == 8
-        assert state(tmp_path / "runs" / "second")["data"]["left_out"]["runs"] == 1
+        assert state(tmp_path / "runs" / "second")["data"]["left_out"]["drawn"] == 2
 
     def test_a_run_between_the_pictures(self, tmp_path):
         photos(tmp_path, (), 5)
@@ -268,7 +274,9 @@ class TestItsOwnFiles:
             (tmp_path / "run" / name).rename(tmp_path / name)
         shutil.rmtree(tmp_path / "run")
         assert len(load(tmp_path)) == 5
-        assert load(tmp_path).remarks == ["left out, what runs of FastGAN have drawn: ."]
+        assert load(tmp_path).remarks == ["left out, what FastGAN has drawn: ."]
+        shutil.copy(tmp_path / "0.png", tmp_path / "grid.png")
+        assert len(load(tmp_path)) == 6  # a picture of the user's that is called so
         assert len(load(tmp_path / "samples")) == 1  # asked for by name
 
     def test_a_directory_with_other_files_is_refused(self, tmp_path):
