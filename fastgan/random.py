@@ -54,7 +54,7 @@ def private(seed: int = 0) -> Iterator[None]:
             generators[device] = torch.Generator(device).manual_seed(seed)
         return generators[device]
 
-    with drawing_from(None), _pushed(_Redirected(generator)):
+    with drawing_from(None), pushed(_Redirected(generator)):
         yield
 
 
@@ -62,12 +62,12 @@ def private(seed: int = 0) -> Iterator[None]:
 def noticed(found: Callable[[str, torch.device], None]) -> Iterator[None]:
     """Inside the block `found(name of the operation, device)` is called before this thread draws from one of torch's
     global generators. As slow as `private`."""
-    with _pushed(_Noticed(found)):
+    with pushed(_Noticed(found)):
         yield
 
 
-class _Mode(TorchDispatchMode):
-    """Sees each operation that draws random numbers of a global generator, in one thread."""
+class Mode(TorchDispatchMode):
+    """Sees each operation of one thread inside `pushed`."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -77,13 +77,17 @@ class _Mode(TorchDispatchMode):
     def ignore_compile_internals(cls) -> bool:
         return True
 
+
+class _Drawing(Mode):
+    """Sees each operation that draws random numbers of a global generator, in one thread."""
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         draw = _draw(func)
         if draw is None or not draw.now(args, kwargs):
             return func(*args, **kwargs)
         if draw.made_of_others:  # in inference mode they are seen before what they consist of
-            with _pushed(self):
+            with pushed(self):
                 return func.decompose(*args, **kwargs)
         device = _device(args, kwargs)
         if device.type == "meta":
@@ -94,7 +98,7 @@ class _Mode(TorchDispatchMode):
         raise NotImplementedError
 
 
-class _Redirected(_Mode):
+class _Redirected(_Drawing):
     def __init__(self, generator: Callable[[torch.device], torch.Generator]) -> None:
         super().__init__()
         self.generator = generator
@@ -103,7 +107,7 @@ class _Redirected(_Mode):
         return draw(self.generator(device), args, kwargs)
 
 
-class _Noticed(_Mode):
+class _Noticed(_Drawing):
     def __init__(self, found: Callable[[str, torch.device], None]) -> None:
         super().__init__()
         self.found = found
@@ -114,7 +118,7 @@ class _Noticed(_Mode):
 
 
 @contextmanager
-def _pushed(mode: TorchDispatchMode) -> Iterator[None]:
+def pushed(mode: TorchDispatchMode) -> Iterator[None]:
     # Not `with mode`: beside the thread's own stack of modes, that sets flags of the module, which other threads see.
     _push_mode(mode)
     try:

@@ -35,19 +35,46 @@ def add(subparsers: Any) -> None:
         help="a Python file or the name of a module that can be imported; in it a torch.nn.Module, or a function or "
         "class that gives one without arguments (dotted names too)",
     )
+    parser.add_argument(
+        "--input",
+        metavar="N,C,H,W",
+        action="append",
+        default=[],
+        help="run it once on an input of this shape, and say at which places the kernel runs; again for a further one",
+    )
+    parser.add_argument("--channels-last", action="store_true", help="network and input in this layout")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
+    shapes = [_shape(text) for text in args.input]
     with contextlib.redirect_stdout(sys.stderr):  # what the file prints is not part of the report
         network = load(args.network)
+    import torch
+
     from fastgan import explain, fuse
 
+    inputs = [torch.randn(shape, generator=torch.Generator().manual_seed(0)) for shape in shapes]
+    if args.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        inputs = [x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x for x in inputs]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a row says it
-        report = explain(fuse(network))
+        fuse(network)
+        with _one_line(f"running {args.network} on {' and '.join(args.input)}") if inputs else contextlib.nullcontext():
+            report = explain(network, *inputs)
     print(report.to_json() if args.json else report)
     return 0
+
+
+def _shape(text: str) -> list[int]:
+    try:
+        shape = [int(size) for size in text.replace("x", ",").split(",")]
+    except ValueError:
+        shape = []
+    if not shape or min(shape) < 1:
+        raise ValueError(f"--input takes the sizes of a tensor, as --input 64,3,64,64, not {text!r}")
+    return shape
 
 
 def load(source: str) -> nn.Module:

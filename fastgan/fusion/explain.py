@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fastgan import backend as _backend
-from fastgan.fusion import calls, convolution, paired, rewrite, sigmoid
+from fastgan.fusion import calls, convolution, paired, rewrite, sigmoid, trial
 from fastgan.fusion.sites import Site
 from fastgan.ops import merged
 
@@ -31,6 +31,7 @@ class Row:
     reason: str  # why not; "" where fused
     note: str = ""  # where a part of a longer pattern is fused: why not the rest
     conditions: str = ""  # when the kernel runs: device, dtypes, layouts, uses; PyTorch's own modules run else
+    runs: bool | None = None  # whether the kernel runs for the example input; None without one, and where it is not met
     kind: str = "place"  # or "module", whose forward is left as it is, or "advice"
 
 
@@ -80,21 +81,33 @@ class Report:
 
     def _summary(self) -> str:
         text = f"{self.fused} of {self.places} place{'' if self.places == 1 else 's'} fused"
+        if any(row.runs is not None for row in self):
+            text += f", {sum(bool(row.runs) for row in self)} run for this input"
         if left := sum(row.kind == "module" for row in self):
             text += f", {left} module{'' if left == 1 else 's'} left as {'it is' if left == 1 else 'they are'}"
         return text
 
 
-def explain(module: nn.Module) -> Report:
+def explain(module: nn.Module, *example_inputs: Any) -> Report:
     """A table of every place in `module` that `fuse` replaces, or nearly, with the reason where it does not.
 
     Before `fuse` it shows what would be fused. It looks at the module as it is now and changes nothing.
 
+        explain(fuse(generator), torch.randn(64, 100, 1, 1))
+
+    Args:
+        module: any network.
+        example_inputs: what the network is called with. A copy of it runs once, in the mode and grad mode that are set,
+            and the report says at which of the fused places the kernel runs for such an input: its device, dtype,
+            layout and size decide. Where more would run in channels_last, it says so.
+
     Raises:
         TypeError: `module` is not a torch.nn.Module.
+        Exception: what the network raises for these inputs.
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"explain takes a torch.nn.Module, got {type(module).__name__}")
+    ran = trial.run(module, example_inputs) if example_inputs else None
     order = {path: i for i, (path, _) in enumerate(module.named_modules())}
     rows: list[Row] = []
     plans = rewrite.plans(module)
@@ -104,7 +117,7 @@ def explain(module: nn.Module) -> Report:
         for match in plan.found:
             path = ".".join(filter(None, (plan.path, match.path)))
             if isinstance(match, Site):
-                rows.append(_row(plan, match, path))
+                rows.append(_row(plan, match, path, ran))
             else:
                 rows.append(Row(path, match.pattern, "", False, match.reason))
     rows.sort(key=lambda row: order.get(row.path, len(order)))
@@ -112,7 +125,23 @@ def explain(module: nn.Module) -> Report:
         rows.append(Row(ending.path, ending.pattern, "", False, ending.advice, kind="advice"))
     if reason := paired.found(module):
         rows.append(Row("", "paired", "", False, f"two passes over real and fake: {reason}", kind="advice"))
+    if ran and (text := _layout(module, example_inputs, ran)):
+        rows.append(Row("", "channels_last", "", False, text, kind="advice"))
     return Report(rows)
+
+
+def _layout(module: nn.Module, inputs: Sequence[Any], ran: dict[trial.Place, str]) -> str:
+    """What to do where more kernels run in another layout, or ""."""
+    here = sum(not given for given in ran.values())
+    if here == len(ran):
+        return ""
+    there = sum(not given for given in trial.run(module, inputs, channels_last=True).values())
+    if there <= here:
+        return ""
+    return (
+        f"{there} places run instead of {here} where the network and its input are channels_last: "
+        "network.to(memory_format=torch.channels_last), and the same for the images"
+    )
 
 
 # What runs PyTorch's own ops in place of others of PyTorch's -> where it does.
@@ -120,7 +149,7 @@ _OWN = {"linear": calls.linear_path, "resize_conv": merged.path, "conv_pool": me
 _OWN |= {"convolution": convolution.path, "dense": convolution.path}
 
 
-def _row(plan: rewrite.Plan, site: Site, path: str) -> Row:
+def _row(plan: rewrite.Plan, site: Site, path: str, ran: dict[trial.Place, str] | None) -> Row:
     fused = rewrite.fused(plan.module)
     device = _device(plan.module.get_submodule(site.path), plan.module)
     backend = fused.backend if fused else "auto"
@@ -133,8 +162,18 @@ def _row(plan: rewrite.Plan, site: Site, path: str) -> Row:
         reason = "changed since it was fused; fuse again"
     elif chosen == "torch":
         reason = f"PyTorch's own modules run: {_why_torch(site.kernel, device, fused.backend)}"
-    conditions = "" if chosen == "torch" else "; ".join((f"on {device}", *site.conditions))
-    return Row(path, site.pattern, f"{site.kernel} ({chosen})", not reason, reason, site.note, conditions)
+    fused_now = not reason
+    where = (f"on {device}", *site.conditions)
+    if "forward" in vars(plan.module):
+        where = (*where, "where the forward that was put in place of the object's own calls that")
+    conditions = "" if chosen == "torch" else "; ".join(where)
+    runs = None
+    if ran is not None and not reason:
+        given = ran.get((plan.path, site.path, len(site.steps)))
+        runs = None if given is None else not given
+        if given:
+            reason = f"PyTorch's own modules run for this input: {given}"
+    return Row(path, site.pattern, f"{site.kernel} ({chosen})", fused_now, reason, site.note, conditions, runs)
 
 
 def _why_torch(op: str, device: str, backend: str) -> str:

@@ -140,7 +140,7 @@ def undo_others(root: nn.Module, chosen: list[Plan]) -> None:
     alone as they are."""
     anew = {id(plan.module) for plan in chosen if plan.sites}
     for _, module, reason in list(_open(root)):
-        if not reason and id(module) not in anew and "forward" not in vars(module):
+        if not reason and id(module) not in anew:
             undo(module)
 
 
@@ -189,7 +189,7 @@ def _closed(module: nn.Module) -> str:
 def _left_alone(module: nn.Module) -> str:
     """Why the forward of a module is not rewritten, or ""."""
     kind = unfused(type(module))
-    if "forward" in vars(module):
+    if "forward" in vars(module) and not fused(module):
         return "its forward was replaced on the object"
     if fused_below(module):
         return "it was fused and then given another class; what was fused in it stays so"

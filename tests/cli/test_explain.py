@@ -205,3 +205,25 @@ class TestMistakes:
         assert "wrong" not in sys.modules
         (folder / "wrong.py").write_text("from torch import nn\nf = nn.ReLU()")
         assert "nothing to fuse" in shown(capsys, "wrong.py:f")
+
+
+class TestInput:
+    def test_says_what_runs(self, tmp_path, capsys):
+        file = tmp_path / "net.py"
+        file.write_text("from torch import nn\nnet = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU())\n")
+        assert main(["explain", f"{file}:net", "--input", "4,3,8,8", "--json"]) == 0
+        data = json.loads(capsys.readouterr().out)
+        assert [row["runs"] for row in data["rows"]] == [True]
+        assert main(["explain", f"{file}:net", "--input", "4x3x8x8", "--channels-last"]) == 0
+        assert "1 run for this input" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("text", ["", "4,3,a", "0,3,8,8"])
+    def test_what_is_no_shape(self, tmp_path, capsys, text):
+        assert main(["explain", f"{tmp_path}/net.py:net", "--input", text]) == 2
+        assert "--input takes the sizes of a tensor" in capsys.readouterr().err
+
+    def test_a_shape_that_does_not_fit(self, tmp_path, capsys):
+        file = tmp_path / "net.py"
+        file.write_text("from torch import nn\nnet = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU())\n")
+        assert main(["explain", f"{file}:net", "--input", "4,5,8,8"]) == 2
+        assert "running" in capsys.readouterr().err

@@ -61,6 +61,7 @@ class TestReport:
             "conditions": "on cpu; float32, bfloat16, float16, float64; contiguous or channels_last, others are "
             "copied; with a batch dimension; not inside torch.func, forward-mode differentiation, torch.jit.trace, "
             "torch.export",
+            "runs": None,
             "kind": "place",
         }
         assert json.loads(report.to_json()) == data
