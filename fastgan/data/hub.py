@@ -13,7 +13,8 @@ from torch import Tensor
 from fastgan.data.decode import Header, Unusable
 from fastgan.data.folder import open_regular
 from fastgan.data.lazy import IN_A_ROW, LazyPictures, header_of
-from fastgan.data.problems import Note
+from fastgan.data.problems import Note, examples
+from fastgan.data.scan import parts_among
 from fastgan.data.stream import StreamPictures
 
 TABLES = {".parquet": "parquet", ".arrow": "arrow"}
@@ -43,7 +44,7 @@ def load_hub(name: str) -> "HubPictures | HubStream":
     known = bool(colon) and prefix in ("hf", "hf-stream")
     what, config, split = _parts(rest if known else name)
     try:
-        data = _loaded(what, config, split, streaming=known and prefix == "hf-stream")
+        data, remark = _loaded(what, config, split, streaming=known and prefix == "hf-stream")
     except Exception as error:
         kind = OSError if isinstance(error, OSError) else ValueError
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -51,7 +52,9 @@ def load_hub(name: str) -> "HubPictures | HubStream":
             f"cannot load {name}: {reason} (hf:NAME:CONFIG@SPLIT takes a name on the hub, which must be reachable, or "
             f"a path that is there)"
         ) from error
-    return _pictures(data, name)
+    found = _pictures(data, name)
+    found.remarks += [f"{name}: {remark}"] if remark else []
+    return found
 
 
 def is_table(path: str) -> bool:
@@ -88,7 +91,8 @@ def _parts(text: str) -> tuple[str, str | None, str]:
     return what, config or None, split or "train"
 
 
-def _loaded(what: str, config: str | None, split: str, streaming: bool) -> Any:
+def _loaded(what: str, config: str | None, split: str, streaming: bool) -> tuple[Any, str]:
+    """The data, and what is to be said of their splits."""
     from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
     folder = Path(what)
@@ -97,8 +101,8 @@ def _loaded(what: str, config: str | None, split: str, streaming: bool) -> Any:
         if isinstance(saved, DatasetDict):
             if split not in saved:
                 raise ValueError(f"there is no split {split}, only {', '.join(saved)}")
-            saved = saved[split]
-        return saved.to_iterable_dataset() if streaming else saved
+            return (saved[split].to_iterable_dataset() if streaming else saved[split]), _taken(split, saved)
+        return (saved.to_iterable_dataset() if streaming else saved), ""
     if folder.exists() and is_table(what):
         if split != "train":
             raise ValueError(f"files have no splits, so there is no split {split}")
@@ -107,10 +111,19 @@ def _loaded(what: str, config: str | None, split: str, streaming: bool) -> Any:
         if len(kinds) > 1:
             raise ValueError(f"{what} holds parquet and arrow files: keep one kind in a folder")
         if kinds == {"arrow"} and len(files) == 1 and not streaming:
-            return Dataset.from_file(str(files[0]))  # mapped as it is, not copied to the cache
+            return Dataset.from_file(str(files[0])), ""  # mapped as it is, not copied to the cache
         data_files = {split: [str(file) for file in files]}
-        return load_dataset(kinds.pop(), data_files=data_files, split=split, streaming=streaming)
-    return load_dataset(what, config, split=split, streaming=streaming)
+        parts = parts_among(file.name for file in files)
+        said = f"the files {examples(parts)} are taken as one data set; to train on one of them alone, give its path"
+        data = load_dataset(kinds.pop(), data_files=data_files, split=split, streaming=streaming)
+        return data, said if parts else ""
+    data = load_dataset(what, config, split=split, streaming=streaming)
+    return data, _taken(split, getattr(data.info, "splits", None) or ())
+
+
+def _taken(split: str, splits: Iterable[str]) -> str:
+    others = [name for name in splits if name != split]
+    return f"the split {split} is taken, not {examples(others)}; hf:NAME@SPLIT takes another" if others else ""
 
 
 class _Columns:
@@ -130,6 +143,16 @@ class _Columns:
         self.label = _first(LABELS, named) or _first((), named) or _first(LABELS, scalar)
         self.classes = tuple(features[self.label].names or ()) if self.label in named else None
         self.caption = _first(CAPTIONS, [key for key in texts if key != self.label])
+        labels = [*named, *(key for key in scalar if key in LABELS)]
+        self.said = [
+            f"{name}: {what} are taken from the column {taken}, not from {examples(others)}; to choose otherwise, give "
+            f"load the data set without it: dataset.remove_columns({taken!r})"
+            for what, taken, others in (
+                ("pictures", image, [key for key in images if key != image]),
+                ("classes", self.label, [key for key in labels if key != self.label]),
+            )
+            if taken and others
+        ]
 
     def prepared(self, data: Any) -> Any:
         """The data set with encoded images and labels alone."""
@@ -171,6 +194,7 @@ class HubPictures(LazyPictures):
             self._index = {value: i for i, value in enumerate(values)}
             classes = tuple(map(str, values))
         super().__init__(name, classes or (), None, None)
+        self.remarks += self._columns.said
         self._data = data
         self._rows = self._columns.prepared(data)
         if not len(self._rows):
@@ -218,9 +242,16 @@ class HubStream(StreamPictures):
         if data.features is None:
             data = data._resolve_features()
         self._columns = _Columns(data.features, name)
+        label = self._columns.label
         if self._columns.classes is None:
             self._columns.label = None  # what the classes are is known at the end of the stream only
         super().__init__(name, self._columns.classes or (), None, None)
+        self.remarks += self._columns.said
+        if label and not self._columns.label:
+            self.remarks.append(
+                f"{name}: the column {label} gives no classes, since a stream names them in a ClassLabel column only; "
+                f"without hf-stream: it does"
+            )
         self._rows = self._columns.prepared(data)
 
     def items(self, epoch: int, skip: int, rank: int, ranks: int) -> Iterator[tuple[int, dict[str, Any]]]:

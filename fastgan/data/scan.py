@@ -133,10 +133,10 @@ def training_part(paths: Sequence[str]) -> str | None:
     return training[0] if len(training) == 1 and all(_part(top) in PARTS for top in tops) else None
 
 
-def parts_among(classes: Iterable[str]) -> list[str]:
-    """The classes that are called like parts of a data set, where that are several."""
-    parts = [name for name in classes if _part(name) in PARTS]
-    return parts if len(parts) > 1 else []
+def parts_among(names: Iterable[str]) -> list[str]:
+    """Those of the folders or files that are called like parts of a data set, where that are several parts."""
+    parts = [name for name in names if _part(name) in PARTS]
+    return parts if len({_part(name) for name in parts}) > 1 else []
 
 
 def first_folders(paths: Iterable[str]) -> set[str]:
@@ -152,7 +152,8 @@ def natural(name: str) -> tuple[list[str | int], bytes]:
 
 
 def _part(name: str) -> str:
-    return re.sub(r"[\W\d_]+$", "", name.lower())
+    """What it is called but for numbers: train of train2017, test-00000-of-00001.parquet."""
+    return re.split(r"[\W\d_]", name.lower(), maxsplit=1)[0]
 
 
 def _unread(kinds: Counter[str], files: int) -> str:

@@ -177,3 +177,58 @@ def test_names_the_remedy_without_datasets(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ImportError, match=r'which is missing .*pip install "fastgan\[hub\]"'):
         load("hf:anything")
+
+
+class TestGuesses:
+    """Which column and which split is taken is said where there are others."""
+
+    def test_columns(self):
+        data = rows().add_column("fine_label", [i % 3 for i in range(COUNT)])
+        assert load(data, 8, 3).remarks == [
+            "Dataset: classes are taken from the column label, not from fine_label; to choose otherwise, give load the "
+            "data set without it: dataset.remove_columns('label')"
+        ]
+        assert load(data.remove_columns("label"), 8, 3).classes == ("0", "1", "2")
+        masks = [{"bytes": encoded(picture(i), "PNG"), "path": None} for i in range(COUNT)]
+        twice = rows(None).add_column("mask", masks, feature=datasets.Image())
+        [line] = load(twice, 8, 3).remarks
+        assert "pictures are taken from the column image, not from mask" in line
+        assert load(rows(), 8, 3).remarks == []
+
+    def test_a_stream_without_named_classes(self, tmp_path):
+        rows("string").to_parquet(tmp_path / "a.parquet")
+        data = load(f"hf-stream:{tmp_path}/a.parquet", 8, 3)
+        assert data.classes == ()
+        [line] = data.remarks
+        assert "the column label gives no classes, since a stream names them in a ClassLabel column only" in line
+        assert load(f"hf:{tmp_path}/a.parquet", 8, 3).classes == ("even", "odd")
+
+    def test_splits(self, tmp_path):
+        parts = {"train": rows(), "test": rows()}
+        datasets.DatasetDict(parts).save_to_disk(tmp_path / "saved")
+        (tmp_path / "files").mkdir()
+        for name, part in parts.items():
+            part.to_parquet(tmp_path / "files" / f"{name}.parquet")
+        [line] = load(f"hf:{tmp_path}/saved", 8, 3).remarks
+        assert line == f"hf:{tmp_path}/saved: the split train is taken, not test; hf:NAME@SPLIT takes another"
+        [line] = load(f"hf:{tmp_path}/saved@test", 8, 3).remarks
+        assert "the split test is taken, not train" in line
+        [line] = load(f"{tmp_path}/files", 8, 3).remarks
+        assert "the files test.parquet, train.parquet are taken as one data set; to train on one of them alone" in line
+        assert len(load(f"{tmp_path}/files")) == 2 * COUNT
+        assert load(f"{tmp_path}/files/train.parquet", 8, 3).remarks == []
+
+
+class TestIdentity:
+    def test_of_tables(self, tmp_path):
+        from fastgan.data.identity import identity
+
+        rows().to_parquet(tmp_path / "a.parquet")
+        same = identity(load(tmp_path / "a.parquet", 8, 3)), identity(rows())
+        assert same[0] == same[1]
+        assert same[0]["classes"] == ["even", "odd"]
+        others = rows(bad=(0,)), rows("string"), rows().select(range(COUNT - 1)), rows().sort("label")
+        digests = {identity(other)["digest"] for other in (rows(), *others)}
+        assert len(digests) == 5 - 1  # the labels of a column of text are the same numbers
+        stream = identity(load(f"hf-stream:{tmp_path}/a.parquet", 8, 3))
+        assert stream == {"classes": ["even", "odd"], "digest": ""}
