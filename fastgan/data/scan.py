@@ -164,7 +164,7 @@ def _unread(kinds: Counter[str], files: int) -> str:
 
 
 def _kinds(kinds: dict[str, int]) -> str:
-    most = Counter(kinds).most_common()
+    most = sorted(kinds.items(), key=lambda kind: (-kind[1], kind[0]))
     some = [f"{count} {printable(kind)}" for kind, count in most[: 2 * EXAMPLES]]
     rest = sum(count for _, count in most[2 * EXAMPLES :])
     return ", ".join(some + ([f"{rest} others"] if rest else []))

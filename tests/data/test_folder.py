@@ -2,6 +2,7 @@
 
 import os
 import time
+import unicodedata
 
 import numpy as np
 import pytest
@@ -305,7 +306,92 @@ def test_a_folder_of_hostile_files_gives_an_epoch(tmp_path, kind):
     assert len(left_out) == batches.counts()["left out"] >= 5
 
 
+class TestParts:
+    """Folders train, val, test are parts of a data set."""
+
+    def test_the_part_for_training_is_taken(self, tmp_path):
+        for part, count in (("train", 6), ("val", 2), ("test", 4)):
+            folder(tmp_path / part, count)
+        data = load(tmp_path)
+        assert (len(data), data.classes, paths(data)[0]) == (6, ("cats", "dogs"), "cats/000.png")
+        assert data.left_out == {"other parts": 6}
+        assert data.remarks == [
+            f"{tmp_path}: train, test, val are parts of a data set, not classes: taken are the 6 pictures of train, "
+            f"left out 6 others; for these, give their folder, such as {tmp_path}/test"
+        ]
+        assert len(load(tmp_path / "val")) == 2
+        assert torch.equal(load(tmp_path)[0][0], load(tmp_path / "train")[0][0])
+
+    @pytest.mark.parametrize("names", [("Training", "Testing"), ("train2017", "val2017"), ("train",)])
+    def test_by_other_names(self, tmp_path, names):
+        for name in names:
+            folder(tmp_path / name, 2)
+        assert load(tmp_path).classes == ("cats", "dogs")
+
+    @pytest.mark.parametrize("names", [("train", "test", "extra"), ("val", "test"), ("train", "training")])
+    def test_what_is_not_clear_stays_classes_and_is_said(self, tmp_path, names):
+        for name in names:
+            folder(tmp_path / name, 2, ())
+        data = load(tmp_path)
+        assert data.classes == tuple(sorted(names))
+        assert ["are taken as classes" in line for line in data.remarks] == [True] * (len(names) > 1)
+
+    def test_a_class_of_that_name(self, tmp_path):
+        for name in ("car", "train", "plane"):
+            folder(tmp_path / name, 2, ())
+        assert (load(tmp_path).classes, load(tmp_path).remarks) == (("car", "plane", "train"), [])
+
+    def test_a_table_decides_itself(self, tmp_path):
+        for part in ("train", "test"):
+            folder(tmp_path / part, 2, ())
+        (tmp_path / "captions.csv").write_text("file,caption\ntrain/000.png,a\ntest/000.png,b\n")
+        assert len(load(tmp_path)) == 2
+
+
+def test_classes_are_in_natural_order(tmp_path):
+    for number in range(12):
+        folder(tmp_path / str(number), 1, ())
+    folder(tmp_path / "a10b2", 1, ())
+    folder(tmp_path / "a9b11", 1, ())
+    data = load(tmp_path)
+    assert data.classes == (*map(str, range(12)), "a9b11", "a10b2")
+    assert paths(data)[2] == "10/000.png", "the order of pictures decides the batches of runs that exist"
+    assert data[2][1] == 10
+
+
+def test_files_that_are_not_read_are_counted_by_kind(tmp_path):
+    folder(tmp_path, 2, ())
+    for name in ("a.HEIC", "b.heic", "c.mp4", "noname", "Thumbs.db"):
+        (tmp_path / name).write_bytes(b"x")
+    data = load(tmp_path)
+    assert data.remarks == [
+        "4 of 6 files are of kinds that are not read and are left out: 2 .heic, 1 .mp4, 1 without extension. Convert "
+        "pictures among them to JPEG or PNG, films to pictures"
+    ]
+    assert data.left_out == {".heic": 2, ".mp4": 1, "without extension": 1}
+    for name in ("000.png", "001.png"):
+        (tmp_path / name).unlink()
+    with pytest.raises(ValueError, match=r"no picture in .*, only 2 \.heic, .*: convert pictures among them: files of"):
+        load(tmp_path)
+
+
 class TestCaptions:
+    @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+    def test_names_in_the_other_unicode_form(self, tmp_path, forms):
+        name = "caf\u00e9.png"
+        picture(0).save(tmp_path / unicodedata.normalize(forms[0], name))
+        picture(1).save(tmp_path / "1.png")
+        text = f"file,caption\n{unicodedata.normalize(forms[1], name)},coffee\n1.png,x\n"
+        (tmp_path / "captions.csv").write_text(text, "utf-8")
+        data = load(tmp_path)
+        assert data.captions == ("coffee", "x")
+        [line] = data.remarks
+        assert "captions.csv: 1 names are those of pictures in the other Unicode form only" in line
+
+    def test_blanks_after_commas(self, tmp_path):
+        data = load(self.write(tmp_path, 'file, caption, label\n000.png, "a cat, asleep", "cat"\n'))
+        assert (data.captions, data.classes) == (("a cat, asleep",), ("cat",))
+
     def write(self, root, text, encoding="utf-8"):
         folder(root, 4, ())
         (root / "captions.csv").write_bytes(text.encode(encoding))
@@ -368,6 +454,9 @@ def test_suggests_a_path_nearby(tmp_path):
         load(f"{tmp_path}/flowres")
     with pytest.raises(ValueError, match="is a file: give the folder of pictures"):
         load(tmp_path / "flowers" / "000.png")
+    (tmp_path / "flower.py").touch()
+    with pytest.raises(ValueError, match=rf"did you mean '{tmp_path}/flowers'\? "):
+        load(f"{tmp_path}/flower.p")
 
 
 def test_a_path_is_never_taken_for_a_name(tmp_path, monkeypatch):
