@@ -2,7 +2,7 @@
 
 What is needed: a C++17 compiler, CMake and Ninja (both from pyproject.toml) and an installed torch >= 2.10, whose
 headers are read but which is never imported or run. Without them the install succeeds, says so in one line, and every
-op runs on plain PyTorch.
+op runs on plain PyTorch; a wheel is then one of pure Python.
 
 FASTGAN_BUILD_CUDA=0|1|auto   the CUDA library: never, or fail where it cannot be built, or (default) where nvcc is and
                               torch has CUDA
@@ -24,6 +24,7 @@ import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
@@ -100,14 +101,18 @@ class CMakeBuild(build_ext):
     def run(self) -> None:
         wanted = choice("FASTGAN_BUILD_CPU")
         if wanted == "0":
-            say("FASTGAN_BUILD_CPU=0: installing without compiled ops; everything runs on plain PyTorch")
+            self.leave_out("FASTGAN_BUILD_CPU=0: installing without compiled ops; everything runs on plain PyTorch")
             return
         try:
             self.build()
         except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
             if wanted == "1" or choice("FASTGAN_BUILD_CUDA") == "1":
                 raise SystemExit(f"fastgan: the compiled ops could not be built: {error}") from error
-            say(f"installing without compiled ops, everything runs on plain PyTorch: {error}")
+            self.leave_out(f"installing without compiled ops, everything runs on plain PyTorch: {error}")
+
+    def leave_out(self, line: str) -> None:
+        self.distribution.ext_modules = []  # what is installed, and the name of a wheel, follow from it
+        say(line)
 
     def build(self) -> None:
         torch, version = find_torch()
@@ -158,4 +163,18 @@ class CMakeBuild(build_ext):
         return [str(p) for p in (*folder.glob("_C*.so"), *folder.glob("libfastgan_*.so"))]
 
 
-setup(ext_modules=[Extension("fastgan._C", sources=[])], cmdclass={"build_ext": CMakeBuild})
+class Wheel(bdist_wheel):
+    """Builds first: a wheel without compiled ops is one for every platform, py3-none-any."""
+
+    def run(self) -> None:
+        self.run_command("build")
+        if not self.distribution.ext_modules:
+            self.root_is_pure = True
+            say("the wheel holds Python alone: py3-none-any")
+        super().run()
+
+
+setup(
+    ext_modules=[Extension("fastgan._C", sources=[])],
+    cmdclass={"build_ext": CMakeBuild, "bdist_wheel": Wheel},
+)

@@ -13,9 +13,11 @@ import contextlib
 import ctypes
 import functools
 import importlib
+import json
 import math
 import os
 import platform
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,11 +47,12 @@ def library(device: str) -> Status:
         return Status(False, "torch finds no CUDA device")
     path = Path(__file__).with_name(_LIBRARIES[device])
     if not path.exists():
-        how = "FASTGAN_BUILD_CUDA=1 " if device == "cuda" else ""
+        build = f"pip install --force-reinstall --no-deps {shlex.quote(_source())}"
+        build = f"FASTGAN_BUILD_CUDA=1 {build}" if device == "cuda" else build
         return Status(
             False,
-            f"{path.name} was not built; `{how}pip install --no-build-isolation --force-reinstall --no-deps fastgan` "
-            "builds it where a C++ compiler" + (" and nvcc are" if device == "cuda" else " is"),
+            f"{path.name} was not built; `{build}` builds it where torch and a C++ compiler"
+            + (" and nvcc are" if device == "cuda" else " are"),
         )
     if device == "cuda":
         if not (schema := library("cpu")).usable:  # it holds the schema of every op
@@ -66,6 +69,24 @@ def library(device: str) -> Status:
             if hasattr(torch.ops.fastgan, op):  # a library built before that op runs the others
                 torch.library.register_fake(f"fastgan::{op}", function)
     return Status(True)
+
+
+def _source() -> str:
+    """Where fastgan can be built from: the sources it was installed from, as pip keeps it; no index has it."""
+    here = Path(__file__).resolve().parents[1]
+    if (here / "setup.py").is_file():
+        return str(here)
+    from importlib.metadata import PackageNotFoundError, distribution
+    from urllib.parse import urlparse
+    from urllib.request import url2pathname
+
+    url = ""
+    with contextlib.suppress(PackageNotFoundError, ValueError):
+        url = json.loads(distribution("fastgan").read_text("direct_url.json") or "{}").get("url", "")
+    if not url.startswith("file:"):
+        return url or "FOLDER_OF_THE_SOURCES"
+    path = Path(url2pathname(urlparse(url).path))
+    return str(path) if (path / "setup.py").is_file() else "FOLDER_OF_THE_SOURCES"
 
 
 _shape_functions: dict[str, Callable[..., Any]] = {}
@@ -155,6 +176,13 @@ def _triton(device: str) -> Status:
     except Exception as error:  # an installed Triton can also fail to import
         return Status(False, f"triton does not import: {error}")
     return Status(True)
+
+
+def no_kernels() -> str:
+    """Why no op has a compiled or Triton kernel on any device here, or "": there are some, or FASTGAN_BACKEND chose."""
+    if wanted() != "auto" or library("cpu").usable or _triton("cuda" if torch.cuda.is_available() else "cpu").usable:
+        return ""
+    return f"no compiled kernels, so that little is faster than plain PyTorch: {library('cpu').reason}"
 
 
 def recorded() -> bool:

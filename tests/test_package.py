@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +13,10 @@ import fastgan
 from fastgan import backend
 
 
-def run(code: str) -> str:
+def run(code: str, stderr: str | None = "") -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert stderr is None or done.stderr == stderr
     return done.stdout
 
 
@@ -49,6 +51,65 @@ def test_info_names_every_op() -> None:
     text = backend.info()
     for op in backend.OPS:
         assert f"{op} on cpu" in text
+
+
+WITHOUT = """
+import warnings, torch, fastgan
+from fastgan import backend
+backend._LIBRARIES = {"cpu": "libabsent.so", "cuda": "libabsent_cuda.so"}
+backend._triton = lambda device: backend.Status(False)
+"""
+
+
+def test_fuse_without_kernels_says_so_once() -> None:
+    said = run(
+        WITHOUT
+        + """
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    fastgan.systems.create("gan", resolution=16)  # whose trainer says it in the log
+    print(len(caught))
+    for _ in range(2):
+        fastgan.fuse(torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3), torch.nn.BatchNorm2d(3), torch.nn.ReLU()))
+    print(len(caught), caught[0].filename)
+    print(caught[0].message)
+"""
+    ).splitlines()
+    assert said[:2] == ["0", "1 <string>"]
+    assert said[2].startswith(
+        "fuse: no compiled kernels, so that little is faster than plain PyTorch: libabsent.so was"
+    )
+    assert said[2].endswith("`fastgan doctor` shows what runs")
+
+
+def test_fuse_is_quiet_where_kernels_are_not_wanted() -> None:
+    run("import os\nos.environ['FASTGAN_BACKEND'] = 'torch'" + WITHOUT + "fastgan.fuse(torch.nn.ReLU())")
+    run(WITHOUT + "fastgan.fuse(torch.nn.ReLU(), backend='torch')")
+
+
+def test_training_without_kernels_is_in_the_log(tmp_path: Path) -> None:
+    run(
+        WITHOUT
+        + f"""
+system = fastgan.systems.create("gan", resolution=16, channels=1, width=8)
+fastgan.Trainer(system, "digits", out={str(tmp_path / "run")!r}, batch_size=8, sample_every=0).fit(1)
+""",
+        stderr=None,
+    )
+    assert (tmp_path / "run/log.txt").read_text().count("no compiled kernels, so that little is faster") == 1
+
+
+def test_the_remedy_can_be_followed() -> None:
+    """fastgan is in no package index: what is advised names the sources."""
+    root = Path(__file__).parents[1]
+    reason = run(WITHOUT + "print(backend.library('cpu').reason)").strip()
+    command = reason[reason.index("`") + 1 : reason.rindex("`")]
+    assert shlex.split(command)[:4] == ["pip", "install", "--force-reinstall", "--no-deps"]
+    assert (Path(shlex.split(command)[4]) / "setup.py").is_file()
+    files = [*(root / "fastgan").rglob("*.py"), *(root / "docs").glob("*.md"), root / "README.md"]
+    for file in files:
+        advice = re.findall(r"pip install [^`\n]*?\bfastgan\b(?!/)", file.read_text())
+        assert not advice, f"{file}: {advice}"
 
 
 def test_pages_quote_the_committed_results() -> None:

@@ -1,28 +1,30 @@
 """`digits`: handwritten digits, 1,797 grey images of 8x8 pixels, 10 classes.
 
-The test part of E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998; from scikit-learn.
+The test part of E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998, as scikit-learn has
+it; packed by tools/pack_digits.py, licence in assets/LICENSE-digits.txt.
 """
+
+from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from fastgan.data.images import ImageData
 
+SHEET = Path(__file__).parent / "assets/digits.png"
+SIDE = 8
+
 
 def digits() -> ImageData:
-    """images (1797, 1, 8, 8) uint8, labels the digit. Raises ImportError without scikit-learn."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            f'the data set digits comes with scikit-learn, which is missing ({error}): pip install "fastgan[train]"'
-        ) from error
-    source = load_digits()
-    # The source counts the dark pixels in blocks of 4x4: 0..16.
-    values = np.rint(source.images * (255 / 16)).astype(np.uint8)
+    """images (1797, 1, 8, 8) uint8, labels the digit."""
+    with Image.open(SHEET) as sheet:
+        labels = [int(digit) for digit in sheet.info["labels"]]
+        pixels = torch.from_numpy(np.array(sheet))
+    cells = pixels.unflatten(0, (-1, SIDE)).unflatten(2, (-1, SIDE)).transpose(1, 2)
     return ImageData(
-        images=torch.from_numpy(values)[:, None],
-        labels=torch.from_numpy(source.target).long(),
-        classes=tuple(str(name) for name in source.target_names),
+        images=cells.reshape(-1, 1, SIDE, SIDE)[: len(labels)].clone(),
+        labels=torch.tensor(labels),
+        classes=tuple("0123456789"),
         name="digits",
     )

@@ -38,7 +38,7 @@ def load_hub(name: str) -> "HubPictures | HubStream":
         import datasets  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            f'{name} is read with Hugging Face datasets, which is missing ({error}): pip install "fastgan[hub]"'
+            f"{name} is read with Hugging Face datasets, which is missing ({error}): pip install datasets"
         ) from error
     prefix, colon, rest = name.partition(":")
     known = bool(colon) and prefix in ("hf", "hf-stream")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from typing import TypeVar
 
@@ -40,19 +41,34 @@ def fuse(module: M, *, backend: str = "auto") -> M:
         ValueError: an unknown backend.
 
     Warns:
-        UserWarning: `module` is a discriminator that ends in a Sigmoid, which a loss of logits does not want.
+        UserWarning: there are no compiled kernels, once a process; `module` is a discriminator that ends in a Sigmoid,
+            which a loss of logits does not want.
     """
+    module = fused(module, backend)
+    if backend == "auto":
+        _warn_without_kernels()
+    return module
+
+
+def fused(module: M, backend: str = "auto") -> M:
+    """What `fuse` does, of a network whose owner says elsewhere that there are no kernels."""
     if not isinstance(module, nn.Module):
         raise TypeError(f"fuse takes a torch.nn.Module and returns it, got {type(module).__name__}")
     _backend.wanted(backend)
     plans = rewrite.plans(module)
     if (ending := sigmoid.trailing(module, plans)) and ending.certain:
-        warnings.warn(f"fuse: {ending.advice}" + (f" ({ending.path})" if ending.path else ""), stacklevel=2)
+        warnings.warn(f"fuse: {ending.advice}" + (f" ({ending.path})" if ending.path else ""), stacklevel=3)
     rewrite.undo_others(module, plans)
     for plan in plans:
         if plan.sites:
             rewrite.apply(plan, backend)
     return module
+
+
+@functools.cache
+def _warn_without_kernels() -> None:
+    if why := _backend.no_kernels():
+        warnings.warn(f"fuse: {why}. `fastgan doctor` shows what runs", stacklevel=3)
 
 
 def unfuse(module: M) -> M:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from fastgan.fusion import fuse
+from fastgan.fusion import fused
 from fastgan.systems.base import System
 from fastgan.systems.config import build, nearest
 
@@ -44,4 +44,4 @@ def create(name: str, **config: Any) -> System:
     option (the nearest are suggested) or a bad value.
     """
     cls = find(name)
-    return fuse(cls(build(cls.Config, config, f"system {name}")))
+    return fused(cls(build(cls.Config, config, f"system {name}")))

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from fastgan.fusion import fuse
+from fastgan.fusion import fused
 from fastgan.nn.norm_act import _NormAct
 
 T = TypeVar("T")
@@ -87,7 +87,7 @@ class Ranks:
         for name, network in system.named_children():
             converted = nn.SyncBatchNorm.convert_sync_batchnorm(network)
             if any(isinstance(module, nn.SyncBatchNorm) for module in converted.modules()):
-                fuse(converted)  # on a CPU, torch's own takes no tensors
+                fused(converted)  # on a CPU, torch's own takes no tensors
             setattr(system, name, converted)
         for module in system.modules():
             if isinstance(module, _NormAct):

@@ -261,7 +261,11 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ValueError(f"no device {name!r}; use auto, cpu, cuda or cuda:N") from error
+        raise ValueError(f"no device {name!r}; use auto, cpu, cuda, cuda:N or mps") from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"no device {name!r}; use auto, cpu, cuda, cuda:N or mps")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"no device 'mps': torch {torch.__version__} has or finds no Apple GPU here; use cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"no device {name!r}: torch {torch.__version__} sees {torch.cuda.device_count()} GPUs")
     return device

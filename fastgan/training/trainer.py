@@ -302,8 +302,9 @@ class Trainer:
         for line in [*lines, *self.remarks]:
             if line:
                 log.info("%s", line)
-        for problem in self.batches.problems():
-            log.warning("%s", problem)
+        for problem in [*self.batches.problems(), backend.no_kernels()]:
+            if problem:
+                log.warning("%s", problem)
         self.remarks.clear()
 
     def _begin(self) -> None:

@@ -175,7 +175,7 @@ def test_a_row_without_a_label_among_others_with_one():
 
 def test_names_the_remedy_without_datasets(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ImportError, match=r'which is missing .*pip install "fastgan\[hub\]"'):
+    with pytest.raises(ImportError, match=r"which is missing .*pip install datasets"):
         load("hf:anything")
 
 

@@ -99,6 +99,7 @@ def test_sdist_to_wheel_to_a_working_extension(source: Path, tmp_path: Path) -> 
     assert wheel.returncode == 0, wheel.stdout + wheel.stderr
     (file,) = tmp_path.glob("fastgan-*.whl")
     inside = zipfile.ZipFile(file).namelist()
+    assert not file.name.endswith("-any.whl")
     assert "fastgan/libfastgan_cpu.so" in inside
     assert "fastgan/py.typed" in inside
     assert not any(name.startswith(("tests/", "benchmarks/", "csrc/")) for name in inside)
@@ -130,6 +131,24 @@ def test_no_compiler(source: Path, tmp_path: Path) -> None:
     refused = install(python, "--no-build-isolation", str(source), PATH=path, CXX="", CC="", FASTGAN_BUILD_CPU="1")
     assert refused.returncode != 0
     assert "the compiled ops could not be built: no C++ compiler" in refused.stdout + refused.stderr
+
+
+@pytest.mark.parametrize("variables", [{"FASTGAN_BUILD_CPU": "0"}, {"CXX": "/bin/false"}], ids=str)
+def test_a_wheel_without_compiled_ops_is_for_every_platform(
+    source: Path, tmp_path: Path, variables: dict[str, str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, source],
+        env={**os.environ, "FASTGAN_BUILD_CUDA": "0", **variables}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert "fastgan: the wheel holds Python alone: py3-none-any" in done.stdout + done.stderr
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "fastgan/backend.py" in names
+    assert "fastgan/data/assets/digits.png" in names
+    assert not [name for name in names if name.endswith(".so")]
 
 
 def test_a_compiler_that_fails(source: Path, tmp_path: Path) -> None:

@@ -299,6 +299,11 @@ class TestSaysWhatIsWrong:
             Trainer(tiny(), pictures, out=tmp_path / "run", device="gpu")
         with pytest.raises(ValueError, match="no device 'cuda:99'"):
             Trainer(tiny(), pictures, out=tmp_path / "run", device="cuda:99")
+        with pytest.raises(ValueError, match="no device 'meta'; use auto, cpu, cuda, cuda:N or mps"):
+            Trainer(tiny(), pictures, out=tmp_path / "run", device="meta")
+        if not torch.backends.mps.is_available():
+            with pytest.raises(ValueError, match=r"no device 'mps': torch .* no Apple GPU here; use cpu"):
+                Trainer(tiny(), pictures, out=tmp_path / "run", device="mps")
 
     def test_out_has_no_name(self, tiny, pictures):
         with pytest.raises(ValueError, match="directory of the run has no name"):
