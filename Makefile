@@ -27,8 +27,8 @@ $(VENV)/installed: $(VENV)/tools $(NATIVE)
 	$(BIN)/fastgan doctor
 	touch $@
 
-demo: install ## train a DCGAN on digits into runs/demo and measure it beside eager PyTorch (five minutes)
-	$(BIN)/fastgan train dcgan --data digits --resolution 32 --steps 1000 --out $(DEMO) --continue
+demo: install ## train a GAN on digits into runs/demo and measure it beside eager PyTorch (five minutes)
+	$(BIN)/fastgan train lsgan --data digits --preset quick --steps 1500 --out $(DEMO) --continue
 	$(BIN)/fastgan sample $(DEMO) --out $(DEMO)/grid.png
 	$(BIN)/fastgan bench step --no-compile --rounds 3
 	@echo "look at $(DEMO)/grid.png and $(DEMO)/samples/"

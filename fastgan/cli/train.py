@@ -30,7 +30,9 @@ def add(subparsers: Any) -> None:
         "On K processes or GPUs: torchrun --nproc-per-node=K -m fastgan train ...",
         argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument("system", nargs="?", help="what `fastgan systems` lists, such as dcgan")
+    parser.add_argument(
+        "system", nargs="?", help="such as dcgan; `fastgan systems` lists them, `fastgan systems dcgan` its options"
+    )
     parser.add_argument(
         "--data", help="digits, emoji, a folder of pictures, hf:NAME, a .parquet or .arrow file (default: digits)"
     )

@@ -27,7 +27,7 @@ class ACGANConfig(AdversarialConfig):
     width: int = 96  # channels of the generator's largest maps; they double at each halving of the map, down to 4x4
     discriminator_width: int | None = None  # of its first layer; none: a sixth of width
     dropout: float = 0.5
-    classes: int = 10
+    classes: int = 10  # of the data
     class_weight: float = 1.0  # of the classes' part of both losses
 
     def __post_init__(self) -> None:

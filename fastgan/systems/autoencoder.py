@@ -33,7 +33,7 @@ class AutoencoderConfig:
     learning_rate: float = 1e-3  # Adam, encoder and decoder
     betas: tuple[float, float] = (0.9, 0.999)  # Adam, encoder and decoder
     adversarial_learning_rate: float = 2e-4  # Adam, the discriminator of codes, and the encoder against it
-    adversarial_betas: tuple[float, float] = (0.5, 0.999)
+    adversarial_betas: tuple[float, float] = (0.5, 0.999)  # Adam, likewise
     adversarial_width: int = 1000  # units of the discriminator's two layers
 
     def __post_init__(self) -> None:

@@ -34,7 +34,10 @@ QUICK: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "autoencoder": ({"width": 8, "latent": 16, "learning_rate": 2e-3}, {"steps": 500}),
 }  # fmt: skip
-AUGMENTED = ("dcgan", "lsgan")  # those whose samples of few pictures it has made better
+GRAY: dict[str, dict[str, Any]] = {"dcgan": {"width": 16}}  # as near to digits as with 32, in half of the time
+# Those that take it. Of emoji, 1000 steps of dcgan had a Frechet distance of 2.6 with it and of 3.7 without; of digits,
+# which fill their pictures and have no colors, 5.1 and 4.2.
+AUGMENTED = ("dcgan", "lsgan")
 
 # Points of the plane: latents of two numbers, as a sheet is more easily laid over the modes (WGAN-GP's authors do so).
 POINTS: dict[str, dict[str, Any]] = {
@@ -82,7 +85,9 @@ def preset(system: str, data: Any, name: str = "quick", **given: Any) -> Preset:
     elif name == "quick" and not points:
         options |= QUICK[system][0]
         settings |= QUICK[system][1]
-        if system in AUGMENTED and (size_of(data) or FEW) < FEW:
+        if channels == 1:
+            options |= GRAY.get(system, {})
+        elif system in AUGMENTED and (size_of(data) or FEW) < FEW:
             options["augment"] = AUGMENT
     if "decay" in options or (name == "quick" and system == "sngan"):
         options["decay_steps"] = given.get("steps", settings.get("steps", 2000))

@@ -29,7 +29,7 @@ class SGANConfig(AdversarialConfig):
 
     resolution: int = 32  # pixels a side, a power of two from 16 to 256
     learning_rate: float = 3e-4
-    classes: int = 10
+    classes: int = 10  # of the data
     labels_per_class: int = 10  # the first of each class; of all other images the labels are not looked at
     labelled_batch: int = 100  # labelled images a step, drawn from those
     dropout: float = 0.5  # of the features before each change of width; of the image, 0.4 times as much

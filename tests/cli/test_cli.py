@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_flatten
 
 from fastgan.cli import main
 from fastgan.cli.train import SETTINGS
+from fastgan.systems import names
 from fastgan.training import Settings, checkpoint, config
 
 TINY = ["--resolution", "16", "--width", "8", "--set", "latent=8", "--samples", "4", "--device", "cpu"]
@@ -248,9 +249,20 @@ class TestSample:
 def test_systems_lists_systems_and_data(capsys):
     assert main(["systems"]) == 0
     text = capsys.readouterr().out
-    assert "dcgan" in text
-    assert "betas=0.5,0.999" in text
+    assert len(re.findall(r"^  \S+ +\S.* \(.* \d{4}\)\.$", text, re.MULTILINE)) == len(names())  # a line each
     assert re.search(r"\bdigits\b.*\bemoji\b", text, re.DOTALL)
+
+
+def test_systems_explains_the_options_of_one(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["systems", "dcgan"]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    assert re.search(r"^  betas +0.5,0.999 +of Adam, both networks$", text, re.MULTILINE)
+    assert re.search(r"^  discriminator_width +none +none: width$", text, re.MULTILINE)
+    assert re.search(r"^  upsampling +transposed +transposed convolutions; or", text, re.MULTILINE)
+    assert "upsampling=resize" in text[text.index("--preset quick") :]
+    assert "did you mean dcgan" in error(capsys, "systems", "dcgam")
 
 
 def test_help_does_not_import_torch():

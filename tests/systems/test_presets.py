@@ -53,6 +53,7 @@ def test_paper_is_what_the_system_has_by_itself(system):
 def test_few_pictures_are_augmented():
     assert preset("dcgan", pictures(4999)).options["augment"] == "translation,cutout"
     assert "augment" not in preset("dcgan", pictures(5000, side=32)).options
+    assert "augment" not in preset("dcgan", "digits").options
 
 
 def test_what_is_given_is_left_out():
