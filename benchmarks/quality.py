@@ -20,6 +20,7 @@ import sys
 import time
 from pathlib import Path
 
+from fastgan import strict_json
 from fastgan.bench.timing import machine
 
 # By name: what is added to the command line, and to the environment.
@@ -158,7 +159,7 @@ def main() -> None:
     result = commands[args.what](args)
     file = args.json or args.out / "quality.json"
     before = json.loads(file.read_text()) if file.exists() else {}
-    file.write_text(json.dumps({**before, "machine": machine(), **result}, indent=1) + "\n")
+    file.write_text(strict_json.dumps({**before, "machine": machine(), **result}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

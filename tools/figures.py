@@ -110,7 +110,8 @@ def _cells(cells: list[str]) -> str:
 
 
 def _megabytes(row: dict[str, Any]) -> str:
-    return f"{row['facts']['step MB']:.0f}" if "step MB" in row["facts"] else ""
+    known = row["facts"].get("step MB")
+    return "" if known is None else f"{known:.0f}"
 
 
 LAYOUTS = [(d, m) for m in ("channels_last", "contiguous") for d in ("float32", "bfloat16")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import logging
 import os
 import platform
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 
 import fastgan
-from fastgan import backend
+from fastgan import backend, strict_json
 
 log = logging.getLogger("fastgan")
 
@@ -182,7 +181,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
 def write(path: Path, all_rows: Sequence[Row], device: str = "cpu") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
-        json.dumps({"machine": machine(device), "rows": [asdict(row) for row in all_rows]}, indent=1) + "\n"
+        strict_json.dumps({"machine": machine(device), "rows": [asdict(row) for row in all_rows]}, indent=1) + "\n"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from fastgan import backend as _backend
+from fastgan import strict_json
 from fastgan.fusion import calls, convolution, paired, rewrite, sigmoid, trial
 from fastgan.fusion.sites import Site
 from fastgan.ops import merged
@@ -70,7 +70,7 @@ class Report:
 
     def to_json(self) -> str:
         """`to_dict()` as JSON text."""
-        return json.dumps(self.to_dict(), indent=2)
+        return strict_json.dumps(self.to_dict(), indent=2)
 
     def __str__(self) -> str:
         if not self.rows:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastgan import strict_json
 from fastgan.data import ImageData, to_uint8
 from fastgan.data.checks import check_centred, check_shape, checked_images
 from fastgan.data.gather import gather
@@ -71,8 +70,7 @@ class Scores:
 
     def json(self) -> str:
         """An object of two; what is not finite is null."""
-        finite = {name: value if math.isfinite(value) else None for name, value in self.values.items()}
-        return json.dumps({"metrics": finite, "protocol": self.protocol}, indent=2) + "\n"
+        return strict_json.dumps({"metrics": self.values, "protocol": self.protocol}, indent=2) + "\n"
 
 
 @torch.no_grad()

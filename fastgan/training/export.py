@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastgan import strict_json
 from fastgan.data.writing import check_file, replace_file
 from fastgan.random import private
 from fastgan.systems import System, create
@@ -71,7 +72,7 @@ def export(
 def _weights(system: System, record: dict[str, Any]) -> bytes:
     tensors = {name: tensor.clone() for name, tensor in _generating(system).items()}
     save = _safetensors().save
-    return save(tensors, {INSIDE: json.dumps({**record, "sha256": _digest(record, save(tensors))})})
+    return save(tensors, {INSIDE: strict_json.dumps({**record, "sha256": _digest(record, save(tensors))})})
 
 
 def read_export(path: str | os.PathLike[str]) -> System:
@@ -126,7 +127,7 @@ def _description(path: Path, weights: bytes) -> tuple[dict[str, Any], str]:
 
 def _digest(record: dict[str, Any], weights: bytes) -> str:
     """SHA-256 of a description and of the tensors in a safetensors file."""
-    return hashlib.sha256(json.dumps(record).encode() + _split(weights)[1]).hexdigest()
+    return hashlib.sha256(strict_json.dumps(record).encode() + _split(weights)[1]).hexdigest()
 
 
 def _split(weights: bytes) -> tuple[bytes, bytes]:

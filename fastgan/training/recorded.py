@@ -9,7 +9,6 @@ Both take any number of latents at a time. A conditional system takes labels, (N
 from __future__ import annotations
 
 import io
-import json
 import logging
 import warnings
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastgan import strict_json
 from fastgan.systems import System
 
 INSIDE = "fastgan.json"  # the description's name in a .pt2 file
@@ -52,7 +52,7 @@ def pt2(system: System, record: dict[str, Any]) -> bytes:
     """A file of torch.export, with the description `record` in it. `system`: on the CPU, not used afterwards."""
     buffer = io.BytesIO()
     with _quiet():
-        torch.export.save(_exported(system), buffer, extra_files={INSIDE: json.dumps(record, indent=2)})
+        torch.export.save(_exported(system), buffer, extra_files={INSIDE: strict_json.dumps(record, indent=2)})
     return buffer.getvalue()
 
 
@@ -71,7 +71,7 @@ def onnx(system: System, record: dict[str, Any]) -> bytes:
             _exported(system), dynamo=True, verbose=False, input_names=inputs, output_names=["images"]
         )
     assert program is not None
-    program.model.metadata_props["fastgan"] = json.dumps(record)
+    program.model.metadata_props["fastgan"] = strict_json.dumps(record)
     return program.model_proto.SerializeToString()
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from fastgan import strict_json
 from fastgan.data import Points, enlarged, grid, save_png, scatter
 from fastgan.data.movie import film
 from fastgan.training.header import duration
@@ -114,7 +115,7 @@ class Report:
         self._since = step, now
         with _writing(self._run.metrics), open(self._run.metrics, "a") as file:
             line = {"step": step, **values, "images_per_second": round(speed, 1), "data_wait": round(waiting, 4)}
-            file.write(json.dumps(line) + "\n")
+            file.write(strict_json.dumps(line) + "\n")
         losses = [f"{name.removesuffix('/loss')} {value:.3f}" for name, value in values.items() if "/loss" in name]
         text = "".join(f"{loss}, " for loss in losses)
         wait = f"data wait {waiting:.1%}"
@@ -137,7 +138,7 @@ class Report:
         if self._quiet:
             return
         with _writing(self._run.metrics), open(self._run.metrics, "a") as file:
-            file.write(json.dumps({"step": step, **scores}) + "\n")
+            file.write(strict_json.dumps({"step": step, **scores}) + "\n")
         self._log.line(", ".join([f"step {step}", *(f"{name} {value:.4f}" for name, value in scores.items())]))
         self._events.scalars(scores, step)
 

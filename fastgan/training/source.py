@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from fastgan import data as datasets
+from fastgan import strict_json
 from fastgan.data import Batches
 from fastgan.data.folder import Folder
 from fastgan.data.identity import Listing, difference, identity
@@ -102,7 +102,9 @@ def check_same(source: Any, before: dict[str, Any], now: dict[str, Any], run: Ru
 def record(run: Run, data: Mapping[str, Any], source: Any) -> None:
     """Write what is known of the data beside the checkpoint, for whoever reads it: data.json, and of a folder its
     pictures, data.txt.gz, by which a later `check_same` tells which ones have changed."""
-    replace_file(run.data, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
+    replace_file(
+        run.data, (strict_json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+    )
     if isinstance(source, Folder) and _read_listing(run, data["digest"]) is None:
         lines = [data["digest"], *(f"{'' if label is None else label}\t{path}" for path, label in source.listing())]
         # A name may hold anything but a zero byte and a slash, a line break among them.

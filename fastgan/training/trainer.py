@@ -44,6 +44,7 @@ from fastgan.training.watch import Symptom, Watch, diversity, remedy
 
 log = logging.getLogger("fastgan")
 
+ONE_VALUE = "Expected more than 1 value per channel"  # of PyTorch's batch norm
 EARLY = (10, 25, 50, 100)  # steps after which samples are drawn where `sample_every` is longer
 IMAGES, POINTS = 64, 1000  # in a picture of samples, where it was not asked for
 
@@ -167,7 +168,8 @@ class Trainer:
         self._owed = False  # a look at the samples of this step, which was interrupted
         self._asking = Interruption()  # while it trains: of signals
         self._tries = 0  # to get past the last checkpoint
-        self._watch = Watch() if asked.health and samples > 1 else None
+        self._watch = Watch() if asked.health else None
+        self._told_alone = False  # that the watch cannot compare samples
         self.train_step.norms = self._watch is not None
         self._streams = Streams(system, asked.seed, self.ranks)
         self._evaluation = Evaluation(
@@ -370,7 +372,15 @@ class Trainer:
             self.ema.begin()
         self.train_step.number = self.step
         with self._streams.step():
-            self.train_step(batch, check=check)
+            try:
+                self.train_step(batch, check=check)
+            except ValueError as error:
+                if ONE_VALUE not in str(error):
+                    raise
+                raise ValueError(
+                    f"{self.system.name} normalises over the batch, and {len(batch.images)} image a process has no "
+                    f"variance: batch_size must be at least {2 * self.ranks.count}"
+                ) from error
         self.step += 1
         self._means.steps += 1
 
@@ -410,6 +420,12 @@ class Trainer:
             with self._streams.apart():
                 fake = self.system.sample(len(self.latents), latent=self.latents)
             found = diversity(self._real, fake)
+            if not found and not self._told_alone:
+                self._told_alone = True
+                log.warning(
+                    "health: of a batch or a picture of one image nobody sees whether samples are all alike: give "
+                    "samples and batch_size of at least 2"
+                )
             values = {**values, **{f"diversity/{name}": value.item() for name, value in found.items()}}
             symptoms = self._watch.look(self.step, values)
         for symptom in self.ranks.from_first(lambda: symptoms):

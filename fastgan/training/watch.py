@@ -222,9 +222,11 @@ def diversity(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
     spread: the mean distance of two samples.   nearest: the median distance to the nearest other sample of the batch.
     Distances are those of images shrunk to 8x8, where it is shapes and colours that differ, not noise.
 
-    real, fake: (N, C, H, W), N >= 2.
+    real, fake: (N, C, H, W). Nothing where one of them is a single image, which differs from no other.
     """
     count = min(len(real), len(fake))
+    if count < 2:
+        return {}
     features = [_shrunk(images[:count]) for images in (real, fake)]
     values = []
     for rows in features:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 import fastgan
+from fastgan import strict_json
 
 FORMAT = 1  # of the file; another one is stale
 PATIENCE = 30.0  # seconds to wait for other writers
@@ -111,8 +112,8 @@ def _replace(file: Path, text: str) -> None:
 def _text(entries: Mapping[Question, Entry]) -> str:
     rows = [{"op": op, "key": _plain(key), "threads": threads, **entry}
             for (op, key, threads), entry in entries.items()]  # fmt: skip
-    lines = ",\n  ".join(json.dumps(row) for row in rows)
-    return f'{{"machine": {json.dumps(machine())},\n "choices": [\n  {lines}\n]}}\n'
+    lines = ",\n  ".join(strict_json.dumps(row) for row in rows)
+    return f'{{"machine": {strict_json.dumps(machine())},\n "choices": [\n  {lines}\n]}}\n'
 
 
 def _parse(text: bytes) -> dict[Question, Entry]:

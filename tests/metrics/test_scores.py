@@ -48,7 +48,7 @@ class TestEvaluate:
         assert (fine["classes_covered"], one["classes_covered"]) == (10, 1)
         assert 5 <= half["classes_covered"] <= 8  # the classifier errs
         assert fine["class_divergence"] < 0.02 < half["class_divergence"] < one["class_divergence"]
-        assert half["class_divergence"] == pytest.approx(math.log(2), abs=0.05)
+        assert half["class_divergence"] == pytest.approx(math.log(2), abs=0.08)
         assert fine["novelty"] == pytest.approx(1, abs=0.25)
         assert "path_length" not in fine  # images have no latents
 

@@ -1,6 +1,7 @@
 """Trainings that are made to fail, and what the watch says of them."""
 
 import dataclasses
+import json
 import logging
 
 import pytest
@@ -8,10 +9,10 @@ import torch
 
 from fastgan import Trainer
 from fastgan.data import load
-from fastgan.systems import create
+from fastgan.systems import create, names
 from fastgan.systems.gan import GAN
 from fastgan.training import config
-from fastgan.training.watch import COLLAPSE, FOOLED, STRONG
+from fastgan.training.watch import COLLAPSE, FOOLED, STRONG, diversity
 
 POINTS = {"resolution": 1, "channels": 2, "latent": 8, "width": 8, "discriminator_width": 32}
 
@@ -169,3 +170,32 @@ class TestBest:
             Trainer(made(), load("ring", 1, 2), out=tmp_path / "run", patience=1, evaluate_every=0)
         with pytest.raises(ValueError, match="remedy must be none or auto"):
             Trainer(made(), load("ring", 1, 2), out=tmp_path / "run", remedy="all")
+
+
+def refuse(word):
+    raise ValueError(f"{word} is no JSON")
+
+
+@pytest.mark.parametrize("name", names())
+def test_batches_of_one_image(name, tmp_path, caplog):
+    """A step, or one error of ours with nothing left behind; and no NaN in a file."""
+    options = {"width": 8, "resolution": 32, "channels": 1}
+    system = create(name, **options)
+    settings = {"batch_size": 1, "log_every": 1, "samples": 1}
+    if name in ("gan", "lsgan", "sgan", "autoencoder"):
+        with pytest.raises(ValueError, match=f"{name} normalises over the batch, .* batch_size must be at least 2"):
+            train(system, load("digits", 32, 1), tmp_path / "run", 1, **settings)
+        assert not (tmp_path / "run").exists()
+        return
+    train(system, load("digits", 32, 1), tmp_path / "run", 2, **settings)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert not [key for key in json.loads(line, parse_constant=refuse) if key.startswith("diversity")]
+    assert sum("nobody sees whether samples are all alike" in line for line in told(caplog)) == 1
+
+
+def test_the_diversity_of_one_image_is_not_known():
+    images = torch.rand(5, 3, 8, 8)
+    assert diversity(images[:1], images) == diversity(images, images[:1]) == {}
+    assert all(value.isfinite() for value in diversity(images[:2], images).values())
