@@ -40,6 +40,11 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--config", metavar="FILE", help="options from a YAML file, such as the config.yaml of a run")
     parser.add_argument("--resume", metavar="RUN", help="go on with the run in this directory")
     parser.add_argument(
+        "--init-from",
+        metavar="RUN|FILE",
+        help="begin with the weights of another run, or of a file, as far as they fit",
+    )
+    parser.add_argument(
         "--continue", action="store_true", dest="again", help="go on with the run in --out, where there is one already"
     )
     parser.add_argument(
@@ -119,6 +124,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _resumed(given: dict[str, Any]) -> Any:
+    if "init_from" in given:
+        raise ValueError(
+            "--init-from does not go with --resume, which goes on with the run's own weights: give a new run --out DIR"
+        )
     for name in ("out", "config", "preset"):
         if name in given:
             raise ValueError(f"--{name} does not go with --resume: the run has its own ({given['resume']}/config.yaml)")
@@ -159,11 +168,11 @@ def _started(given: dict[str, Any], ranks: Any) -> Any:
     # torchrun starts all processes again, by the same command, when one has died.
     restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     if (given.get("again") or restarted) and ranks.from_first(lambda: Run(out).saved):
-        return _again(out, given)
+        return _again(out, {name: value for name, value in given.items() if name != "init_from"})
     data = _data(asked)
     asked, remarks = _filled(asked, values, data, given)
     system, data = _made(asked, data)
-    trainer = Trainer(system, data, out=out, device=asked.device, **asked.settings)
+    trainer = Trainer(system, data, out=out, device=asked.device, init_from=asked.init_from, **asked.settings)
     trainer.aim(asked.steps)
     trainer.remarks.extend(remarks)
     return trainer
@@ -216,7 +225,9 @@ def _made(asked: Any, data: Any) -> tuple[Any, Any]:
 
 
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
-    return {name: given[name] for name in ("system", "data", "steps", "device", *SETTINGS) if name in given}
+    return {
+        name: given[name] for name in ("system", "data", "steps", "device", "init_from", *SETTINGS) if name in given
+    }
 
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:

@@ -102,6 +102,7 @@ class Config(Settings):
     data: str = "digits"
     steps: int = STEPS  # in all, from the beginning of the run
     device: str = "auto"  # auto, cpu, cuda, cuda:N
+    init_from: str | None = None  # the run or the file whose weights it began with; none: random ones
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -32,6 +32,7 @@ from fastgan.training.evaluation import Evaluation
 from fastgan.training.graph import RECORDERS
 from fastgan.training.header import few, header
 from fastgan.training.health import Check, Finding, NonFinite, below, not_finite
+from fastgan.training.initial import start_from
 from fastgan.training.interruption import Interrupted, Interruption, interruption
 from fastgan.training.means import Means
 from fastgan.training.report import Report, picture
@@ -57,7 +58,10 @@ class Trainer:
         Trainer.resume("runs/digits").fit(steps=4000)
 
     data: what `fastgan.data.Batches` takes, or what `fastgan.data.load` does: the name of a data set, a folder, ...
-    device: "auto", "cpu", "cuda", "cuda:1", ...   settings: the fields of `Settings`.
+    device: "auto", "cpu", "cuda", "cuda:1", ...
+    init_from: a run, or a file of weights, whose weights the networks begin with, as far as they fit (`start_from` in
+        fastgan/training/initial.py says which). The optimizers and the average begin anew.
+    settings: the fields of `Settings`.
 
     A run killed at any instant and resumed ends in the same bits as one never killed, on the same machine.
     The random numbers of the run are its own: torch's global generators are neither read nor moved, unless a system of
@@ -76,6 +80,7 @@ class Trainer:
         *,
         out: str | os.PathLike[str],
         device: str = "auto",
+        init_from: str | os.PathLike[str] | None = None,
         **settings: Any,
     ) -> None:
         if not isinstance(system, System):
@@ -86,9 +91,12 @@ class Trainer:
             data=name_of(data),
             device=device,
             steps=0,
+            init_from=None if init_from is None else os.path.abspath(init_from),
             **dataclasses.asdict(build(Settings, settings, "the trainer")),
         )
+        taken = [] if init_from is None else start_from(system, init_from)
         self._prepare(system, load_data(data, system), Run(out), asked)
+        self.remarks += taken
         self.ranks.from_first(self.run.claim)
 
     @classmethod

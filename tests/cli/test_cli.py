@@ -130,12 +130,15 @@ class TestTrain:
         assert f"fastgan train --resume {run}" in line
 
     def test_resume_with_changes(self, run, tmp_path, capsys, caplog):
-        line = error(capsys, "train", "--resume", run, "--batch-size", "4", "--lr", "1", "--seed", "3")
-        assert "cannot go on with options.learning_rate: 0.0002 -> 1.0; seed: 0 -> 3. What may change is" in line
+        line = error(capsys, "train", "--resume", run, "--batch-size", "4", "--width", "16", "--seed", "3")
+        assert "cannot go on with options.width: 8 -> 16; seed: 0 -> 3. What may change is" in line
         shutil.copytree(run, tmp_path / "run")
         with caplog.at_level("INFO", "fastgan"):
-            assert main(["train", "--resume", str(tmp_path / "run"), "--steps", "7", "--log-every", "3"]) == 0
-        assert "goes on with steps: 4 -> 7; log_every: 1 -> 3" in caplog.text
+            assert (
+                main(["train", "--resume", str(tmp_path / "run"), "--steps", "7", "--log-every", "3", "--lr", "1e-4"])
+                == 0
+            )
+        assert "goes on with options.learning_rate: 0.0002 -> 0.0001; steps: 4 -> 7; log_every: 1 -> 3" in caplog.text
         assert config.read(tmp_path / "run" / "config.yaml")["log_every"] == 3
 
     def test_resume_with_an_edited_configuration(self, run, tmp_path, capsys):
@@ -178,6 +181,16 @@ class TestTrain:
         for steps in ("2", "3"):
             assert main([*arguments, steps]) == 0
             assert checkpoint.load(tmp_path / "run" / "checkpoint.pt")["step"] == int(steps)
+
+    def test_init_from(self, run, tmp_path, capsys):
+        out = tmp_path / "new"
+        begin = ["train", "dcgan", "--data", "digits", *TINY, *EVERY, "--init-from", str(run)]
+        assert main([*begin, "--steps", "1", "--out", str(out)]) == 0
+        assert f"tensors of generator from {run}" in (out / "log.txt").read_text()
+        assert main([*begin, "--steps", "2", "--out", str(out), "--continue"]) == 0
+        capsys.readouterr()
+        line = error(capsys, "train", "--resume", run, "--init-from", run)
+        assert "--init-from does not go with --resume" in line
 
     def test_resume_without_a_run(self, tmp_path, capsys):
         assert "holds no run" in error(capsys, "train", "--resume", tmp_path)

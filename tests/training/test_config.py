@@ -94,5 +94,5 @@ class TestChanges:
         names = {field.name for field in dataclasses.fields(Config)}
         assert names > set(config.ALLOWED) | set(config.ALLOWED_TO_DIFFER)
         assert names - set(config.ALLOWED) - set(config.ALLOWED_TO_DIFFER) == {
-            "system", "options", "seed", "samples", "metric",
+            "system", "options", "seed", "samples", "metric", "init_from",
         }  # fmt: skip
