@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import math
 import os
 import signal
@@ -26,8 +25,7 @@ import torch
 
 from fastgan.bench import launches
 from fastgan.bench.timing import WARM, Row, failure, interleaved, rows
-
-log = logging.getLogger("fastgan")
+from fastgan.messages import log
 
 
 class Failed(RuntimeError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,9 +17,8 @@ import fastgan
 from fastgan.bench import apart
 from fastgan.bench import architectures as nets
 from fastgan.bench.timing import Row, WrongResult
+from fastgan.messages import log
 from fastgan.training import process
-
-log = logging.getLogger("fastgan")
 
 Networks = tuple[nn.Module, ...]
 HOWS: dict[str, Callable[[nn.Module], Any]] = {

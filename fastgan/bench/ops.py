@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -10,9 +9,8 @@ import torch
 
 from fastgan.bench import bias_act, class_loss, conv_pool, convolution, fuse, gan_loss, norm_act, resize_conv
 from fastgan.bench.timing import Row, failure, interleaved, rows
+from fastgan.messages import log
 from fastgan.training import process
-
-log = logging.getLogger("fastgan")
 
 
 class Case(Protocol):

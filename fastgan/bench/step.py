@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
@@ -16,9 +15,8 @@ from fastgan.bench import apart
 from fastgan.bench.peers import CapturedStep, DCGANStep
 from fastgan.bench.timing import WARM, Row, WrongResult
 from fastgan.systems import create
+from fastgan.training import process
 from fastgan.training.step import Step
-
-log = logging.getLogger("fastgan")
 
 # torch.compile's other modes, behind --compile-all: each takes minutes to compile.
 MODES = ("reduce-overhead", "max-autotune")
@@ -100,6 +98,8 @@ def _ours(how: dict[str, Any], weights_of: DCGANStep | None = None, device: str 
         for name, theirs in zip(("generator", "discriminator"), weights_of.plain_networks):
             for mine, given in zip(_layers(system.get_submodule(name)), _layers(theirs)):
                 mine.load_state_dict(given.state_dict())
+    if device == "cpu":
+        process.prepare(how.get("memory", "fast"))
     return Step(system, **how)
 
 

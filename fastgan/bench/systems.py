@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,14 +14,14 @@ from fastgan import backend
 from fastgan.bench import apart
 from fastgan.bench.timing import Row
 from fastgan.data import Batch
+from fastgan.messages import log
 from fastgan.ops import convolution
 from fastgan.systems import create, names
 from fastgan.systems.base import System
 from fastgan.systems.config import build
 from fastgan.systems.registry import find
+from fastgan.training import process
 from fastgan.training.step import Step
-
-log = logging.getLogger("fastgan")
 
 HOWS = ("eager", "fastgan")
 DTYPES = ("float32", "bfloat16")
@@ -52,6 +51,7 @@ def variant(name: str, dtype: str, how: str, batch: int | None = None) -> Callab
     system: System = create(name, **options) if how == "fastgan" else kind(build(kind.Config, options, name))
     given = images((batch or BATCH) * system.batches)
     system.begin(iter([images(500)]))
+    process.prepare()
     step = Step(system, precision=dtype)
 
     def losses() -> list[float]:

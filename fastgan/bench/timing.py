@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import logging
 import os
 import platform
 import statistics
@@ -19,8 +18,7 @@ from torch import Tensor
 
 import fastgan
 from fastgan import backend, strict_json
-
-log = logging.getLogger("fastgan")
+from fastgan.messages import log
 
 WARM = 6  # calls of a variant on CUDA before it is measured
 

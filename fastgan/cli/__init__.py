@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from fastgan.messages import heard_by
+
 COMMANDS = (
     "train", "sample", "interpolate", "arithmetic", "project", "evaluate", "report", "export", "explain", "systems",
     "bench", "doctor",
@@ -32,9 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown:
         subparsers.choices[args.command].error(f"no option {' '.join(unknown)}; --help lists them")
     args.words = list(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        return commands[args.command].run(args) or 0
+        with heard_by(_shown, shows=True):
+            return commands[args.command].run(args) or 0
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # fastgan systems | head -1
@@ -46,6 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         rank = os.environ.get("RANK", "0")
         print(f"fastgan: error: {'' if rank == '0' else f'rank {rank}: '}{_reason(error)}", file=sys.stderr)
         return 2
+
+
+def _shown(record: logging.LogRecord) -> None:
+    """Messages of FastGAN, and of nobody else, on stderr; of several processes the first one's."""
+    if os.environ.get("RANK", "0") == "0" and sys.stderr is not None:
+        print(record.getMessage(), file=sys.stderr, flush=True)
 
 
 def _reason(error: Exception) -> str:

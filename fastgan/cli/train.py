@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import logging
 import os
 import re
 import shlex
@@ -103,8 +102,6 @@ def run(args: argparse.Namespace) -> int:
     from fastgan.training.run import quoted
 
     ranks, _ = join(given.get("device", "auto"))
-    if not ranks.first:
-        logging.getLogger("fastgan").setLevel(logging.ERROR)
     trainer = _resumed(given) if "resume" in given else _started(given, ranks)
     steps = trainer.config.steps
     done = trainer.finished

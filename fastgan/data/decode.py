@@ -1,10 +1,12 @@
 """One picture out of a file that nobody has looked at: to the size and channels wanted, or the reason why not."""
 
 import io
+import re
 import struct
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -30,12 +32,34 @@ class Unusable(Exception):
     """A picture that cannot be used. The text says why: `truncated`, `not a picture`, ..."""
 
 
+_quiet = threading.Lock()
+_blocks = 0  # of `quiet` that are open, in all threads
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Pillow's warnings about files are left out: what is wrong with a picture is counted and named instead."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """Pillow's warnings about files are left out: what is wrong with a picture is counted and named instead.
+
+    In all threads, and of Pillow alone. `warnings.catch_warnings` puts back what it found, which with two threads may
+    be what the other one had set.
+    """
+    global _blocks
+    with _quiet:
+        _blocks += 1
+        if _FILTER not in warnings.filters:
+            warnings.filters.insert(0, _FILTER)  # type: ignore[attr-defined]
+    try:
         yield
+    finally:
+        with _quiet:
+            _blocks -= 1
+            if not _blocks:
+                with suppress(ValueError):  # somebody else has put back what was before
+                    warnings.filters.remove(_FILTER)  # type: ignore[attr-defined]
+
+
+# As warnings.filterwarnings has it, which compares and clears more than its own.
+_FILTER = ("ignore", None, Warning, re.compile(r"PIL(\.|$)"), 0)
 
 
 class Header(NamedTuple):

@@ -1,6 +1,5 @@
 """Processes that read ahead: how many, how batches come from them, and what they do with signals."""
 
-import logging
 import multiprocessing.queues
 import os
 import shutil
@@ -21,8 +20,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from fastgan import backend
-
-log = logging.getLogger("fastgan")
+from fastgan.messages import log
 
 MOST_WORKERS = 16
 LOOK = 0.5  # seconds between looks whether workers are alive, while there is no batch; 5 in PyTorch

@@ -4,19 +4,20 @@ import operator
 import random
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, TensorDataset, get_worker_info
 
 from fastgan.data.checks import checked_images
 from fastgan.data.decode import quiet
 from fastgan.data.lazy import LazyPictures
 from fastgan.data.problems import Note
+from fastgan.random import private
 
 GREY_MODES = {"1", "L", "LA", "La"}
 COLOUR_MODES = {"RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV"}
@@ -34,11 +35,12 @@ class Samples(Dataset[Read | Exception]):
     """Reads whole batches of a map-style data set that the user brought.
 
     Every item is read with Python's, NumPy's and PyTorch's CPU generators seeded for it, so that random augmentations
-    give the same image in any worker and after a resume; the states of the caller's generators are put back.
+    give the same image in any worker and after a resume. Lists, tuples and a TensorDataset draw nothing.
     """
 
     def __init__(self, source: Any) -> None:
         self.source = source
+        self.draws_nothing = type(source) in (list, tuple, TensorDataset)
 
     def __getitem__(self, chosen: Sequence[tuple[int, int]]) -> Read | Exception:
         """chosen: (index, seed) of each item.   ->   the batch, or the error that names an item that cannot be used.
@@ -47,13 +49,12 @@ class Samples(Dataset[Read | Exception]):
         reference cycle that ends in five seconds of waiting for its workers (torch 2.13).
         """
         samples: list[tuple[Tensor, int | None]] = []
-        with restored_generators():
-            for index, seed in chosen:
-                seed_generators(seed)
+        for index, seed in chosen:
+            with nullcontext() if self.draws_nothing else seeded(seed):
                 sample = self._sample(index)
-                if isinstance(sample, Exception):
-                    return sample
-                samples.append(sample)
+            if isinstance(sample, Exception):
+                return sample
+            samples.append(sample)
         return stacked(samples, [f"item {index}" for index, _ in chosen])
 
     def _sample(self, index: int) -> tuple[Tensor, int | None] | Exception:
@@ -109,23 +110,25 @@ def unreadable(what: str, error: Exception) -> RuntimeError:
     return RuntimeError(f"{what} cannot be read: {error!r}\n\n{traceback.format_exc()}")
 
 
-def seed_generators(seed: int) -> None:
-    """Seeds the generators that augmentations draw from. seed: 0..2**32-1"""
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside the block Python's, NumPy's and PyTorch's CPU generators, which augmentations draw from, follow from the
+    seed, 0..2**32-1. Elsewhere than in a worker process, the states of Python's and NumPy's, which all threads share,
+    are put back afterwards; PyTorch's is not touched."""
+    worker = get_worker_info() is not None
+    states = None if worker else (random.getstate(), np.random.get_state())  # noqa: NPY002
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
-    torch.random.default_generator.manual_seed(seed)
-
-
-@contextmanager
-def restored_generators() -> Iterator[None]:
-    """Puts the states of the caller's generators back."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    try:
+    if states is None:
+        torch.random.default_generator.manual_seed(seed)
         yield
+        return
+    try:
+        with private(seed):
+            yield
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
-        torch.set_rng_state(states[2])
 
 
 def sample_of(item: Any, what: str) -> tuple[Tensor, int | None] | Exception:

@@ -5,6 +5,7 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from fastgan.data.loading import Loading, default_workers
 from fastgan.data.order import Order, draw
 from fastgan.data.problems import Ledger, Note, printable
 from fastgan.data.readers import Checks, Drawn
-from fastgan.data.samples import Read, restored_generators, sample_of, seed_generators, stacked, unreadable
+from fastgan.data.samples import Read, sample_of, seeded, stacked, unreadable
 
 BLOCK = 4096  # images that are shuffled among each other, about
 THREADS = 8  # that decode, at most
@@ -196,9 +197,9 @@ class _Batches(IterableDataset):
 
     def _block(self, stream: Iterator[Any], epoch: int, number: int) -> _Block:
         items: list[Any] = []
-        # Augmentations inside the stream draw from the global generators.
-        with restored_generators():
-            seed_generators(int(draw(self.order.seed, epoch, number, 1)[2]))
+        seed = int(draw(self.order.seed, epoch, number, 1)[2])
+        # Augmentations inside a stream of the user's draw from the global generators.
+        with nullcontext() if isinstance(self.source, StreamPictures) else seeded(seed):
             try:
                 items.extend(itertools.islice(stream, self.size))
             except Exception as error:

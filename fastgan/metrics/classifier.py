@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import logging
 import pickle
+import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,13 +26,12 @@ import fastgan
 from fastgan.data.checks import check_centred, checked_images
 from fastgan.data.pictures import to_float, to_uint8
 from fastgan.data.writing import replace_file
+from fastgan.messages import log
 from fastgan.metrics import pretext
 from fastgan.metrics.pretext import DISTORTIONS, EMBEDDING, distorted
 from fastgan.nn import ConvNormAct2d
 from fastgan.random import private
 from fastgan.tuning.store import folder
-
-log = logging.getLogger("fastgan")
 
 FORMAT = 2  # of the cache's files and of what follows: any change makes older files stale
 WIDTH = 24  # channels of the largest maps; they double at each halving, down to 4x4
@@ -164,7 +163,13 @@ def scaled(images: Tensor) -> Tensor:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """The network's layers are too small to share: a second thread gains little, and costs much where others are at
-    work. And the number of cores does not change the bits."""
+    work. And the number of cores does not change the bits.
+
+    Where the process has other threads of Python, as many as there are stay at work, and the last bits follow from
+    their number: it is a setting of the process, which threads that begin meanwhile would keep."""
+    if threading.active_count() > 1:
+        yield
+        return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

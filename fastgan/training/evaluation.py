@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,11 +9,10 @@ import torch
 from torch import Tensor
 
 from fastgan.data import Batch, to_uint8
+from fastgan.messages import log
 from fastgan.metrics import SlicedWasserstein, evaluate
 from fastgan.systems import System
 from fastgan.training.config import Settings
-
-log = logging.getLogger("fastgan")
 
 IMAGES = 512  # of each kind
 SAMPLES = 2048  # at most, for a metric of features

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
-import logging
 import traceback
 import weakref
 from collections.abc import Callable, Hashable, Sequence
@@ -21,10 +20,9 @@ import torch
 from torch import Tensor
 
 from fastgan.losses import lazy
+from fastgan.messages import log
 from fastgan.random import noticed
 from fastgan.training.host import HostState
-
-log = logging.getLogger("fastgan")
 
 WARM = 3  # calls before the first recording: libraries choose their algorithms, optimizers make their state
 MOST = 16  # recordings, or changes of what they hold fixed; what needs more gains little from them

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 import platform
 
 import torch
 
 from fastgan import backend
-
-log = logging.getLogger("fastgan")
+from fastgan.messages import log
 
 # Parameters of glibc's mallopt.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
@@ -20,7 +18,9 @@ MEMORY = ("fast", "small")
 
 
 def prepare(memory: str = "fast") -> None:
-    """Threads: no more than the cores it may use, which in a container may be fewer than the machine has: with more,
+    """Settings of the whole process, which stay: `Trainer.fit` and the commands that measure ask for them.
+
+    Threads: no more than the cores it may use, which in a container may be fewer than the machine has: with more,
     each waits for the others. Memory: with "fast", freed activations stay with the process, which needs them again in
     the next step, instead of going back to the system, which would hand out zeroed pages again (8,000 to 20,000 page
     faults a step of DCGAN 64x64). With "small" every tensor of 1 MB or more has pages of its own, which go back: no

@@ -10,22 +10,21 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from tqdm.contrib.logging import logging_redirect_tqdm
+from tqdm import tqdm
 
 from fastgan import strict_json
 from fastgan.data import Points, enlarged, grid, save_png, scatter
 from fastgan.data.movie import film
+from fastgan.messages import heard_by, log
 from fastgan.training.header import duration
 from fastgan.training.progress import Progress
 from fastgan.training.run import Run
-
-log = logging.getLogger("fastgan")
 
 WAITING = 0.05  # share of the time above which the data are too slow
 MEASURED = 10, 30  # steps of this part of the run between which its speed is measured, to tell how long it takes
@@ -61,11 +60,9 @@ class Report:
         with ExitStack() as opened:
             with _writing(self._run.metrics):
                 _forget_after(self._step, self._run.metrics)
-            self._log = opened.enter_context(_log_file(self._run.path / "log.txt"))
+            self._log = opened.enter_context(_log_file(self._run.path / "log.txt", self._above_the_bar))
             self._progress = Progress(self._steps, self._step, self._batch_size)
             opened.callback(self._progress.close)
-            if self._progress.terminal:
-                opened.enter_context(logging_redirect_tqdm())  # messages above the bar, not through it
             self._events = _Events(self._run, self._step)
             opened.callback(self._events.close)
             self._opened = opened.pop_all()
@@ -82,6 +79,11 @@ class Report:
             self._end(kind, *error)
         finally:
             self._opened.__exit__(kind, *error)
+
+    def _above_the_bar(self) -> AbstractContextManager[None]:
+        """Messages are shown above the bar, not through it."""
+        progress: Progress | None = getattr(self, "_progress", None)
+        return tqdm.external_write_mode() if progress and progress.terminal else nullcontext()
 
     def advance(self) -> None:
         """One more step is done."""
@@ -222,7 +224,7 @@ class _LogFile(logging.handlers.WatchedFileHandler):
 
     def line(self, text: str, level: int = logging.INFO) -> None:
         """A line that nothing else shows."""
-        self.handle(log.makeRecord(log.name, level, "", 0, text, (), None))
+        self.handle(logging.LogRecord("fastgan", level, "", 0, text, (), None))
 
     def check(self) -> None:
         if self.failure is not None:
@@ -230,35 +232,17 @@ class _LogFile(logging.handlers.WatchedFileHandler):
                 raise self.failure
 
 
-class _Onward(logging.Handler):
-    """Hands on what would have been shown without a log file, and no more."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if log.parent is not None:
-            log.parent.callHandlers(record)
-
-
 @contextmanager
-def _log_file(path: Path) -> Iterator[_LogFile]:
-    """Inside the block, messages of "fastgan" from INFO on also go to `path`; what is shown elsewhere stays."""
+def _log_file(path: Path, showing: Callable[[], AbstractContextManager[None]]) -> Iterator[_LogFile]:
+    """Inside the block, messages of this run also go to `path`."""
     with _writing(path):
         handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
-    level, propagate = log.level, log.propagate
-    onward = _Onward(log.getEffectiveLevel())
-    added = [handler, onward] if propagate else [handler]
-    for each in added:
-        log.addHandler(each)
-    log.setLevel(min(logging.INFO, log.getEffectiveLevel()))
-    log.propagate = False
     try:
-        yield handler
+        with heard_by(handler.handle, showing):
+            yield handler
         handler.check()
     finally:
-        log.setLevel(level)
-        log.propagate = propagate
-        for each in added:
-            log.removeHandler(each)
         with suppress(OSError):  # what could not be written has been said
             handler.close()
 

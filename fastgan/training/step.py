@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
@@ -12,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fastgan import backend
+from fastgan.messages import log
 from fastgan.ops.recompute import recompute
 from fastgan.random import current
 from fastgan.systems.base import Part, Phase, System
@@ -20,8 +20,6 @@ from fastgan.training import process
 from fastgan.training.distributed import Ranks
 from fastgan.training.health import Check
 from fastgan.training.host import Held, HostState
-
-log = logging.getLogger("fastgan")
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 GRAPH = ("auto", True, False)
@@ -280,8 +278,8 @@ class Step(GraphedStep):
 
     precision, graph, memory: as GraphedStep has them. The system goes to train mode, and its convolution weights to
     channels_last unless that is False. `phases`: the system's, with their optimizers. `ranks`: the processes that each
-    train on their part of the batch, and average their gradients. On a CPU, the process is told to have no more threads
-    than cores, and to keep its memory or, with memory="small", to give it back (see `fastgan.training.process`).
+    train on their part of the batch, and average their gradients. On a CPU, call
+    `fastgan.training.process.prepare(memory)` before, once, as `Trainer.fit` does: it changes settings of the process.
     """
 
     def __init__(
@@ -295,8 +293,6 @@ class Step(GraphedStep):
         memory: str = "fast",
     ) -> None:
         self.system = system.train()
-        if system.device.type == "cpu":
-            process.prepare(memory)
         if channels_last:
             system.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if precision == "auto" and system.image_shape[1:] == (1, 1):

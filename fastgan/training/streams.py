@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,12 +13,11 @@ import torch.utils.checkpoint
 from torch import Tensor
 
 from fastgan.losses import Lazy
+from fastgan.messages import log
 from fastgan.random import drawing_from, noticed, private
 from fastgan.systems import System
 from fastgan.systems.base import Stream
 from fastgan.training.distributed import Ranks
-
-log = logging.getLogger("fastgan")
 
 GLOBALS, APART = 2**32, 2**33  # what their seeds are mixed with, beyond the numbers of the processes
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 import os
 import re
@@ -20,11 +19,12 @@ from fastgan import backend
 from fastgan.data import Batch, Batches, ImageData, Points
 from fastgan.data.pictures import by_class
 from fastgan.data.registry import absolute
+from fastgan.messages import log
 from fastgan.systems import System
 from fastgan.systems.adversarial import AdversarialSystem
 from fastgan.systems.base import evaluating
 from fastgan.systems.config import build
-from fastgan.training import checkpoint, config
+from fastgan.training import checkpoint, config, process
 from fastgan.training.config import Config, Settings
 from fastgan.training.distributed import Ranks, join
 from fastgan.training.ema import EMA
@@ -42,8 +42,6 @@ from fastgan.training.staging import Staging
 from fastgan.training.step import Step, load_optimizer
 from fastgan.training.streams import Repeated, Streams
 from fastgan.training.watch import Symptom, Watch, diversity, remedy
-
-log = logging.getLogger("fastgan")
 
 ONE_VALUE = "Expected more than 1 value per channel"  # of PyTorch's batch norm
 EARLY = (10, 25, 50, 100)  # steps after which samples are drawn where `sample_every` is longer
@@ -199,6 +197,9 @@ class Trainer:
         FloatingPointError if a value is no longer finite, after `retries` tries; the trainer and its last checkpoint
         are as they were before. OSError if the run cannot be written; its last checkpoint stays as it was.
         RuntimeError if another trainer is at work in the same directory.
+
+        On a CPU the process has no more threads than cores from then on, and keeps its memory or, with memory="small",
+        gives it back (`fastgan.training.process`).
         """
         if steps is None:
             steps = self.config.steps
@@ -213,6 +214,8 @@ class Trainer:
         fresh = self._saved < 0
         if fresh and self.ranks.first:
             self.run.samples.mkdir(parents=True, exist_ok=True)
+        if self.system.device.type == "cpu":
+            process.prepare(self.config.memory)
         alone = self.run.lock() if self.ranks.first else nullcontext()
         with alone, self._streams.active(), interruption(patient=self.ranks.count > 1) as self._asking:
             self.ranks.from_first(self._check_run)

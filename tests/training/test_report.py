@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import time
 from itertools import pairwise
 
@@ -14,13 +15,13 @@ import torch
 from PIL import Image
 
 from fastgan.data import movie
+from fastgan.messages import log
 from fastgan.training import progress
 from fastgan.training import report as module
 from fastgan.training.report import Report
 from fastgan.training.run import Run
 
 LOSSES = {"discriminator/loss": 1.25, "generator/loss": 0.5, "generator/real": 0.75}
-log = logging.getLogger("fastgan")
 
 
 @pytest.fixture
@@ -159,12 +160,13 @@ class TestLog:
     def test_holds_messages_and_values(self, run, opened):
         with opened() as report:
             log.info("from inside")
-            logging.getLogger("fastgan.data").warning("from a part")
+            log.warning("a second one")
             report.values(10, LOSSES, 0.125)
         log.warning("from outside")
+        logging.getLogger("fastgan").warning("by another")
         stamps, levels, texts = zip(*((line[:23], line[24:31], line[32:]) for line in text(run).splitlines()))
         assert levels == ("INFO   ", "WARNING", "INFO   ", "WARNING")
-        assert texts[:2] == ("from inside", "from a part")
+        assert texts[:2] == ("from inside", "a second one")
         assert texts[2].startswith("step 10, discriminator 1.250, generator 0.500, ")
         assert texts[2].endswith(" images/s, data wait 12.5%")
         assert texts[3].startswith("12 % of the time")
@@ -206,8 +208,8 @@ class TestLog:
             def emit(self, record):
                 kept.append(record.getMessage())
 
-        kept, handler, root = [], Kept(), logging.getLogger()
-        before = root.level, log.level, log.propagate, list(log.handlers)
+        kept, handler, root, logger = [], Kept(), logging.getLogger(), logging.getLogger("fastgan")
+        before = root.level, logger.level, logger.propagate, list(logger.handlers)
         root.addHandler(handler)
         root.setLevel(level)
         try:
@@ -215,19 +217,52 @@ class TestLog:
                 log.info("information")
                 log.warning("warning")
                 report.values(10, LOSSES)
+                assert (logger.level, logger.propagate, logger.handlers) == before[1:]
         finally:
             root.removeHandler(handler)
             root.setLevel(before[0])
         assert kept == (["information", "warning"] if level == logging.INFO else ["warning"])
         assert "information" in text(run)
-        assert (root.level, log.level, log.propagate, log.handlers) == before
 
-    def test_restored_where_opening_fails(self, run, opened, monkeypatch):
-        before = log.level, log.propagate, list(log.handlers)
+    def test_ended_where_opening_fails(self, run, opened, monkeypatch):
         monkeypatch.setattr(module, "Progress", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError), opened():
             pass
-        assert (log.level, log.propagate, log.handlers) == before
+        log.info("afterwards")
+        assert text(run) == ""
+
+    def test_of_another_thread_is_not_in_it(self, run, opened, tmp_path):
+        other = Run(tmp_path / "other")
+        other.samples.mkdir(parents=True)
+        begun, done = threading.Event(), threading.Event()
+
+        def work():
+            with Report(other, step=0, steps=100, batch_size=10):
+                begun.set()
+                assert done.wait(30)
+                log.info("theirs")
+
+        thread = threading.Thread(target=work)
+        with opened():
+            thread.start()
+            assert begun.wait(30)
+            log.info("ours")
+            done.set()
+            thread.join()
+        assert [line.split()[-1] for line in text(run).splitlines()] == ["ours"]
+        assert [line.split()[-1] for line in text(other).splitlines()] == ["theirs"]
+
+    def test_shown_above_the_bar(self, run, opened, monkeypatch, capsys):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        handler = logging.StreamHandler(sys.stderr)
+        monkeypatch.setattr(logging.getLogger("fastgan"), "handlers", [handler])
+        with opened() as report:
+            report.advance()
+            log.warning("look")
+        shown = capsys.readouterr().err
+        before, after = shown.split("look\n")
+        assert before.endswith("\r")  # the bar's line was cleared
+        assert "steps" in after
 
 
 class TestFilm:
