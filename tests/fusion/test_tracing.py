@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import cProfile
+import dis
 import math
 import sys
 from collections import namedtuple
@@ -15,7 +16,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from fastgan import explain, fuse
-from fastgan.fusion import tracing
+from fastgan.fusion import bytecode, tracing
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
 WIDTH, MODE = 3, "relu"
@@ -263,6 +264,32 @@ class TestTwoTraces:
         network = fuse(Attributes())
         assert type(network) is Attributes
         assert "differs between train() and eval()" in explain(network)[""].reason
+
+
+class TestBytecode:
+    def test_an_instruction_that_is_not_known_is_refused(self, monkeypatch):
+        """As a later Python may have it: what it does is anybody's guess."""
+        names = {instruction.opname for instruction in dis.get_instructions(Place.place)}
+        (call,) = (name for name in names if name in ("CALL", "CALL_METHOD"))
+        monkeypatch.setattr(bytecode, "_KNOWN", bytecode._KNOWN - {call})
+        bytecode.facts.cache_clear()
+        try:
+            network = fuse(Buffers())
+            assert type(network) is Buffers
+            assert f"an instruction that is not known here, {call}" in explain(network)[""].reason
+        finally:
+            bytecode.facts.cache_clear()
+
+    def test_all_instructions_of_this_python_have_been_judged(self):
+        """But for those of what is refused anyway: exceptions, patterns, `async`, imports, class bodies."""
+        refused = "MATCH", "EXC", "EG_", "ANEXT", "AITER", "ASYNC", "WITH", "IMPORT", "NAME", "RERAISE", "COPY_DICT"
+        never_seen = {
+            *("INTERPRETER_EXIT", "EXIT_INIT_CHECK", "ENTER_EXECUTOR", "RESERVED", "JUMP", "JUMP_NO_INTERRUPT"),
+            *("CACHE", "EXTENDED_ARG", "NOT_TAKEN", "PRINT_EXPR", "SETUP_ANNOTATIONS"),
+        }
+        judged = {*bytecode._KNOWN, *bytecode._REFUSED, *bytecode._ASSIGNS, *never_seen}
+        left = [name for name in dis.opmap if name not in judged and not name.startswith("INSTRUMENTED")]
+        assert [name for name in left if not any(part in name for part in refused)] == []
 
 
 class TestLeavesNoTrace:
