@@ -18,12 +18,18 @@ WIDTH = 1600
 OURS, THEIRS, SLOWER, TEXT, RULE = "#1668b8", "#9aa5b1", "#b5651d", "#1f2933", "#616e7c"
 
 
+TALLEST = 2500  # pixels; what would be taller is drawn in two columns, a line a variant
+FINE_SIZE, FINE_LINE, FINE_WIDTH = 13, 19, 2000
+
+
 def draw(all_rows: Sequence[Row], machine: dict[str, Any]) -> Image.Image:
     """Blue: FastGAN's, brown where it is slower than the first variant; grey: what one would run instead."""
     if not all_rows:
         raise ValueError("there are no rows to draw")
     cases = [(case, list(group)) for case, group in groupby(all_rows, key=lambda row: row.case)]
     lines = sum(len(group) + 2 for _, group in cases) + 2
+    if lines * LINE + 2 * MARGIN > TALLEST:
+        return _fine(cases, machine)
     image = Image.new("RGB", (WIDTH, lines * LINE + 2 * MARGIN), "white")
     pen = ImageDraw.Draw(image)
     font = ImageFont.load_default(SIZE)
@@ -51,8 +57,43 @@ def draw(all_rows: Sequence[Row], machine: dict[str, Any]) -> Image.Image:
     return image
 
 
+def _fine(cases: Sequence[tuple[str, list[Row]]], machine: dict[str, Any]) -> Image.Image:
+    """The same of many cases: the first variant of a case, whose bar would be 1 long, is left out."""
+    lines = [
+        (f"{case}: {row.variant}" if row.variant != "fastgan" else case, row, number)
+        for case, group in cases
+        for number, row in enumerate(group)
+        if number or len(group) == 1
+    ]
+    half = -(-len(lines) // 2)
+    image = Image.new("RGB", (FINE_WIDTH, (half + 4) * FINE_LINE + 2 * MARGIN), "white")
+    pen = ImageDraw.Draw(image)
+    font = ImageFont.load_default(FINE_SIZE)
+    pen.text(
+        (MARGIN, MARGIN / 2), "Speed against the first variant of each case (longer is faster)", RULE,
+        ImageFont.load_default(20),
+    )  # fmt: skip
+    column = (FINE_WIDTH - 2 * MARGIN) / 2
+    label = max(pen.textlength(text, font) for text, *_ in lines) + 10
+    figure = max((pen.textlength(_figure(row), font) for _, row, _ in lines if not row.failed), default=0.0) + 20
+    unit = max(1.0, (column - label - figure) / max([1.0, *(row.ratio for _, row, _ in lines)]))
+    for part in range(2):
+        left, top = MARGIN + part * column, MARGIN + 1.5 * FINE_LINE
+        shown = lines[part * half : (part + 1) * half]
+        for text, row, number in shown:
+            pen.text((left, top), text, TEXT, font)
+            start, end = left + label, left + label + unit * row.ratio
+            if not row.failed:
+                pen.rectangle((start, top + 3, end, top + FINE_LINE - 4), _colour(row, number))
+            pen.text((end + 6, top), _figure(row), SLOWER if row.failed else TEXT, font)
+            top += FINE_LINE
+        at = left + label + unit
+        pen.line((at, MARGIN + 1.5 * FINE_LINE, at, top), RULE, 1)
+    pen.text((MARGIN, image.height - MARGIN), f"{signature(machine)}, {machine['date']}", RULE, font)
+    return image
+
+
 def write(path: Path, all_rows: Sequence[Row], machine: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     draw(all_rows, machine).save(path)
 
 

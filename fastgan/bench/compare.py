@@ -27,10 +27,12 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def comparison(before: dict[str, Any], all_rows: Sequence[Row], machine: dict[str, Any]) -> str:
-    """A line a row: milliseconds then and now, how many times as fast now, and the ratio to the case's first variant
-    then and now, which a machine that is slow today leaves as it is. Marks what is over 5 % slower."""
+    """A line a row: of the first variant of a case milliseconds then and now, which tell of the machine; of the others
+    the ratio to the first of the same run, which a machine that is slow today leaves as it is. Marks a ratio that fell
+    by over 5 % and by more than the measurements spread."""
     then = {(row["case"], row["variant"]): row for row in before["rows"] if not row["facts"].get("failed")}
     now = {(row.case, row.variant): row for row in all_rows if not row.failed}
+    first = {row.case: row.variant for row in reversed(all_rows)}
     lines = [_heading(before["machine"], machine)]
     width = max((len(variant) for _, variant in now), default=0)
     case = None
@@ -41,11 +43,12 @@ def comparison(before: dict[str, Any], all_rows: Sequence[Row], machine: dict[st
             case = row.case
             lines.append(case)
         old = then[key]
-        before_ms, mark = old["milliseconds"], "  slower" if row.milliseconds > SLOWER * old["milliseconds"] else ""
-        lines.append(
-            f"  {row.variant:<{width}}  {before_ms:>10.3f} -> {row.milliseconds:>10.3f} ms"
-            f"  {before_ms / row.milliseconds:>6.2f}x  (to the first: {old['ratio']:.2f}x -> {row.ratio:.2f}x){mark}"
-        )
+        if row.variant == first[case]:
+            lines.append(f"  {row.variant:<{width}}  {old['milliseconds']:.3f} -> {row.milliseconds:.3f} ms")
+            continue
+        least = old["ratio"] / (SLOWER + (old.get("spread", 0.0) + row.spread) / 2)
+        mark = "  slower" if row.ratio < least else ""
+        lines.append(f"  {row.variant:<{width}}  {old['ratio']:.2f}x -> {row.ratio:.2f}x{mark}")
     if case is None:
         lines.append("no row of this run is in the earlier one")
     if missing := len(now.keys() - then.keys()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -59,11 +59,18 @@ class Copy:
         return {"copy_": lambda: to.copy_(from_)}
 
 
-def measure(rounds: int = 15, device: str = "cpu") -> list[Row]:
+def measure(rounds: int = 15, device: str = "cpu", only: Sequence[str] = ()) -> list[Row]:
+    """`only`: the ops, as the first word of a case names them. ValueError, with their names, for another one."""
+    chosen = list(cuda_cases() if device == "cuda" else cases())
+    there = dict.fromkeys(map(_op, chosen))
+    if unknown := [name for name in only if name not in there]:
+        raise ValueError(f"no op {unknown[0]!r}; there are {', '.join(there)}")
     if device == "cpu":
         process.prepare()  # whether freed memory goes back and comes as zeroed pages is else a matter of luck
     result = []
-    for case in cuda_cases() if device == "cuda" else cases():
+    for case in chosen:
+        if only and _op(case) not in only:
+            continue
         try:
             calls = case.variants()
         except Exception as error:
@@ -75,3 +82,7 @@ def measure(rounds: int = 15, device: str = "cpu") -> list[Row]:
             continue
         result += rows(str(case), interleaved(calls, rounds=rounds, device=device), case.facts)
     return result
+
+
+def _op(case: Case) -> str:
+    return str(case).split()[0].rstrip(",")

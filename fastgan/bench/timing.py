@@ -177,7 +177,6 @@ def machine(device: str = "cpu") -> dict[str, Any]:
 
 
 def write(path: Path, all_rows: Sequence[Row], device: str = "cpu") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         strict_json.dumps({"machine": machine(device), "rows": [asdict(row) for row in all_rows]}, indent=1) + "\n"
     )

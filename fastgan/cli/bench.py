@@ -28,7 +28,7 @@ def add(subparsers: Any) -> None:
     which.add_argument("--compile-all", action="store_true", help="torch.compile in all its modes: many minutes")
     networks = kinds.add_parser("networks", help="steps of published networks, before and after fastgan.fuse")
     systems = kinds.add_parser("systems", help="steps of every system, beside PyTorch's own modules and ops")
-    for kind, each in ((networks, "network"), (systems, "system")):
+    for kind, each in ((ops, "op"), (networks, "network"), (systems, "system")):
         kind.add_argument(
             "--only",
             metavar="NAME",
@@ -36,6 +36,7 @@ def add(subparsers: Any) -> None:
             default=[],
             help=f"this {each}; may be given again (default: all)",
         )  # fmt: skip
+    for kind in (networks, systems):
         kind.add_argument("--dtype", choices=("float32", "bfloat16"), help="bfloat16: autocast (default: both)")
     networks.add_argument("--compile", action="store_true", help="torch.compile too: minutes for each network")
     for kind in (step, networks):
@@ -98,7 +99,7 @@ def _measure(args: argparse.Namespace) -> list[Row]:
 
     rounds = args.rounds or ROUNDS[args.what]
     if args.what == "ops":
-        return ops.measure(rounds, args.device)
+        return ops.measure(rounds, args.device, args.only)
     if args.what == "step":
         compiled = "none" if args.no_compile else "all" if args.compile_all else "default"
         return step.measure(args.batch_size, rounds, compiled, args.compile_limit, args.memory, args.device)

@@ -26,8 +26,8 @@ def test_rows_and_table() -> None:
 
 
 def test_written_rows_say_what_they_were_measured_on(tmp_path) -> None:
-    timing.write(tmp_path / "new" / "rows.json", timing.rows("case", {"a": [1.0]}, {}))
-    written = json.loads((tmp_path / "new" / "rows.json").read_text())
+    timing.write(tmp_path / "rows.json", timing.rows("case", {"a": [1.0]}, {}))
+    written = json.loads((tmp_path / "rows.json").read_text())
     assert written["rows"][0]["variant"] == "a"
     assert written["machine"]["torch"] == torch.__version__
     assert written["machine"]["processor"]
