@@ -49,20 +49,22 @@ class Samples(Dataset[Read | Exception]):
         reference cycle that ends in five seconds of waiting for its workers (torch 2.13).
         """
         samples: list[tuple[Tensor, int | None]] = []
+        notes: list[Note] = []
         for index, seed in chosen:
             with nullcontext() if self.draws_nothing else seeded(seed):
-                sample = self._sample(index)
+                sample = self._sample(index, notes)
             if isinstance(sample, Exception):
                 return sample
             samples.append(sample)
-        return stacked(samples, [f"item {index}" for index, _ in chosen])
+        return stacked(samples, [f"item {index}" for index, _ in chosen], notes)
 
-    def _sample(self, index: int) -> tuple[Tensor, int | None] | Exception:
+    def _sample(self, index: int, notes: list[Note]) -> tuple[Tensor, int | None] | Exception:
         what = f"item {index} of the data set"
         try:
             item = self.source[index]
         except Exception as error:
             return unreadable(what, error)
+        notes += notes_on(item, f"item {index}")
         return sample_of(item, what)
 
 
@@ -85,14 +87,28 @@ class Decoded(Dataset[Read | Exception]):
         return Read(images, None if not labels or labels[0] is None else torch.tensor(labels), notes)
 
 
-def stacked(samples: Sequence[tuple[Tensor, int | None]], names: Sequence[str]) -> Read | Exception:
+def notes_on(item: Any, name: str) -> list[Note]:
+    """That the transparency of a Pillow image is dropped, where it has any."""
+    image = item[0] if isinstance(item, tuple | list) and item else item
+    if not isinstance(image, Image.Image) or image.mode not in GREY_MODES | COLOUR_MODES:
+        return []
+    try:
+        alpha = "transparency" in image.info or ("A" in image.getbands() and image.getchannel("A").getextrema()[0] != 255)
+    except Exception:  # a file that cannot be read, as sample_of will say
+        return []
+    return [Note(name, "transparency dropped", False)] if alpha else []
+
+
+def stacked(
+    samples: Sequence[tuple[Tensor, int | None]], names: Sequence[str], notes: Sequence[Note] = ()
+) -> Read | Exception:
     """The samples as one batch, or the error that names one that is unlike the first."""
     kinds = [kind_of(*sample) for sample in samples]
     for name, kind in zip(names, kinds):
         if kind != kinds[0]:
             return unlike(f"{name} is {kind}, {names[0]} is {kinds[0]}")
     images, labels = zip(*samples)
-    return Read(torch.stack(images), None if labels[0] is None else torch.tensor(labels), [])
+    return Read(torch.stack(images), None if labels[0] is None else torch.tensor(labels), list(notes))
 
 
 def kind_of(image: Tensor, label: object) -> str:

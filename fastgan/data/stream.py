@@ -19,7 +19,7 @@ from fastgan.data.loading import Loading, default_workers
 from fastgan.data.order import Order, draw
 from fastgan.data.problems import Ledger, Note, printable
 from fastgan.data.readers import Checks, Drawn
-from fastgan.data.samples import Read, sample_of, seeded, stacked, unreadable
+from fastgan.data.samples import Read, notes_on, sample_of, seeded, stacked, unreadable
 
 BLOCK = 4096  # images that are shuffled among each other, about
 THREADS = 8  # that decode, at most
@@ -233,12 +233,14 @@ class _Batches(IterableDataset):
             )
         names = [f"item {block.number * self.size + i} of the stream" for i in rows]
         samples = []
+        notes: list[Note] = []
         for i, name in zip(rows, names):
+            notes += notes_on(block.items[i], name)
             sample = sample_of(block.items[i], name)
             if isinstance(sample, Exception):
                 raise sample
             samples.append(sample)
-        read = stacked(samples, names)
+        read = stacked(samples, names, notes)
         if isinstance(read, Exception):
             raise read
         return read

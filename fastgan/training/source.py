@@ -95,7 +95,7 @@ def check_same(source: Any, before: dict[str, Any], now: dict[str, Any], run: Ru
             f"the run in {run.path} was trained on other data: {changed}. The order of the images follows from their "
             f"number and order, so that a run goes on with the data it began with: put them back, or give their place "
             f"with --data. To train on the data as they are now, start a new run from these weights: fastgan train "
-            f"{system.name} --data {quoted(now['name'])} --init-from {quoted(run.path)}"
+            f"{system.name} --data {quoted(now['name'])} --init-from {quoted(run.path)} --out DIRECTORY"
         )
 
 

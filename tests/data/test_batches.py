@@ -421,3 +421,21 @@ def test_needs_no_torchvision():
         "sys.exit('torchvision' in sys.modules or 'sklearn' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("stream", [False, True])
+def test_transparency_that_is_dropped_is_counted(workers, stream):
+    from PIL import Image
+
+    clear, solid = (Image.new("RGBA", (8, 8), (255, 0, 0, alpha)) for alpha in (9, 255))
+    items = [(clear, 0), (solid, 0), (clear, 1), (Image.new("L", (8, 8)).convert("RGB"), 1)]
+
+    class Stream:
+        def __iter__(self):
+            return iter(items)
+
+    batches = Batches(Stream() if stream else items, 4, workers=workers)
+    next(batches)
+    [line] = batches.problems()
+    assert line.startswith("converted (transparency dropped): 2 by now, such as item ")

@@ -70,7 +70,7 @@ class TestAnotherData:
     def test_a_class_renamed(self, run, tmp_path):
         (tmp_path / "photos" / "cats").rename(tmp_path / "photos" / "zebras")
         text = self.refused(run, "trained on other data: classes renamed: cats -> zebras")
-        assert f"fastgan train dcgan --data {tmp_path}/photos --init-from '{run}'" in text
+        assert f"fastgan train dcgan --data {tmp_path}/photos --init-from '{run}' --out" in text
 
     def test_a_class_renamed_where_the_listing_is_lost(self, run, tmp_path):
         (tmp_path / "photos" / "cats").rename(tmp_path / "photos" / "zebras")
@@ -137,6 +137,18 @@ class TestAnotherData:
         known = fastgan.data.identity.identity
         assert known(data)["digest"] == known(data.resize(32).with_channels(3))["digest"]
         assert known(data)["digest"] != known(ImageData(255 - data.images))["digest"]
+
+
+class TestOtherForms:
+    """Advice names what the data have."""
+
+    def test_a_data_set_without_resize(self, tmp_path):
+        with pytest.raises(ValueError, match="another resolution, or change the images in your data set"):
+            begin([torch.zeros(1, 28, 28, dtype=torch.uint8)] * 8, tmp_path / "run")
+        with pytest.raises(ValueError, match=r"channels=3, or change the images in your data set"):
+            begin([torch.zeros(3, 16, 16, dtype=torch.uint8)] * 8, tmp_path / "run")
+        with pytest.raises(ValueError, match=r"or use data\.resize\(16\)"):
+            begin(load("digits"), tmp_path / "run")
 
 
 class TestFoundAgain:
