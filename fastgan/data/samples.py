@@ -93,10 +93,12 @@ def notes_on(item: Any, name: str) -> list[Note]:
     if not isinstance(image, Image.Image) or image.mode not in GREY_MODES | COLOUR_MODES:
         return []
     try:
-        alpha = "transparency" in image.info or ("A" in image.getbands() and image.getchannel("A").getextrema()[0] != 255)
+        clear = "transparency" in image.info
+        if not clear and "A" in image.getbands():
+            clear = image.getchannel("A").getextrema()[0] != 255
     except Exception:  # a file that cannot be read, as sample_of will say
         return []
-    return [Note(name, "transparency dropped", False)] if alpha else []
+    return [Note(name, "transparency dropped", False)] if clear else []
 
 
 def stacked(
