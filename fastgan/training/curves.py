@@ -14,14 +14,17 @@ COLOURS = 6  # classes c0..c5 of the page's style
 Line = Sequence[tuple[float, float]]  # (step, value)
 
 
-def chart(title: str, lines: Mapping[str, Line], best: float | None = None) -> str:
-    """A figure with its legend, "" where there is nothing finite to draw.   best: a step to mark."""
+def chart(
+    title: str, lines: Mapping[str, Line], best: float | None = None, span: tuple[float, float] | None = None
+) -> str:
+    """A figure with its legend, "" where there is nothing finite to draw.   best: a step to mark.   span: of the
+    values; by default what they need."""
     drawn = {name: _thinned([p for p in line if math.isfinite(p[1])]) for name, line in lines.items()}
     drawn = {name: line for name, line in drawn.items() if line}
     if not drawn:
         return ""
     xs = [x for line in drawn.values() for x, _ in line]
-    ys = [y for line in drawn.values() for _, y in line]
+    ys = [y for line in drawn.values() for _, y in line] if span is None else list(span)
     x_ticks, y_ticks = ticks(min(xs), max(xs), 5), ticks(min(ys), max(ys), 5)
     x_low, x_high = min(xs), max(xs)
     y_low, y_high = min(ys[0:1] + ys + y_ticks[:1]), max(ys + y_ticks[-1:])

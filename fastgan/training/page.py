@@ -8,18 +8,25 @@ import io
 import json
 import math
 import os
+import statistics
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from fastgan.training.curves import Line, chart
+from fastgan.training.header import duration
 from fastgan.training.run import Run
+from fastgan.training.watch import GRACE, HOLD
 
 GRIDS = 8  # pictures of samples
 SIDE = 640  # pixels that a picture has at most
 EVENTS = 200  # lines of the log, the last ones
 SPEED = ("images_per_second", "data_wait")
+SHARES = ("real", "fake", "real_right", "fake_right")  # D(x), D(G(z)) and what is told right, where they are in 0..1
+SHARED = "real and generated"
+LABELS = {"real": "D(x)", "fake": "D(G(z))"}
+RECENT = 10  # lines of values that tell how a run is now
 
 STYLE = """
 :root { color-scheme: light dark; --back: #fff; --text: #1b1f24; --soft: #5b6570; --line: #dfe3e8; --warn: #9a4b00;
@@ -30,8 +37,8 @@ body { background: var(--back); color: var(--text); font: 15px/1.5 system-ui, sa
   max-width: 1000px; padding: 0 1rem }
 h1 { font-size: 1.5rem; margin-bottom: 0 } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem }
 p { margin: .2rem 0; color: var(--soft) }
-.row { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)) }
-.wide { grid-template-columns: repeat(auto-fill, minmax(420px, 1fr)) }
+.row { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(300px, 100%), 1fr)) }
+.wide { grid-template-columns: repeat(auto-fill, minmax(min(420px, 100%), 1fr)) }
 figure { margin: 0 } figcaption { font-weight: 600 }
 svg { width: 100%; height: auto } svg text { fill: var(--soft); font-size: 11px }
 svg polyline { fill: none; stroke-width: 1.6 } .g { stroke: var(--line) }
@@ -43,9 +50,10 @@ svg polyline { fill: none; stroke-width: 1.6 } .g { stroke: var(--line) }
 i.c0 { color: var(--c0) } i.c1 { color: var(--c1) } i.c2 { color: var(--c2) } i.c3 { color: var(--c3) }
 i.c4 { color: var(--c4) } i.c5 { color: var(--c5) }
 img { image-rendering: pixelated; max-width: 100%; width: 100% }
-table { border-collapse: collapse } td { border-top: 1px solid var(--line); padding: .15rem 1.2rem .15rem 0;
-  vertical-align: top } td:nth-child(2) { font-variant-numeric: tabular-nums }
-pre { border: 1px solid var(--line); font-size: 13px; overflow-x: auto; padding: .6rem; white-space: pre-wrap }
+table { border-collapse: collapse } td { border-top: 1px solid var(--line); overflow-wrap: anywhere;
+  padding: .15rem 1.2rem .15rem 0; vertical-align: top } td:nth-child(2) { font-variant-numeric: tabular-nums }
+pre { border: 1px solid var(--line); font-size: 13px; overflow-x: auto; padding: .6rem; overflow-wrap: anywhere;
+  white-space: pre-wrap }
 .warn { color: var(--warn) }
 """
 # Nothing may be fetched, whatever a name in the run contains.
@@ -68,8 +76,10 @@ def page(out: str | os.PathLike[str]) -> str:
     told = [f"{asked.system} on {asked.data}", f"{int(steps)} of {asked.steps} steps"]
     if best:
         told.append(f"best checkpoint: step {best['step']}")
+    facts = [", ".join(told), *_facts(run, state, logged, asked.batch_size), _reading(state, logged)]
+    paragraphs = "".join(f"<p>{html.escape(fact)}</p>" for fact in facts if fact)
     sections = [
-        ("", f"<h1>{html.escape(run.path.resolve().name)}</h1><p>{html.escape(', '.join(told))}</p>"),
+        ("", f"<h1>{html.escape(run.path.resolve().name)}</h1>{paragraphs}"),
         ("Curves", _curves(logged, best["step"] if best else None)),
         ("Samples", _grids(run)),
         ("Quality", _quality(run.path / "evaluation.json")),
@@ -110,7 +120,55 @@ def _state(run: Run) -> dict[str, Any]:
         state = run.read()
     except (OSError, ValueError, RuntimeError):
         return {}
-    return {name: state[name] for name in ("step", "best", "versions")}
+    return {name: state.get(name) for name in ("step", "best", "versions", "data", "watch")}
+
+
+def _facts(run: Run, state: dict[str, Any], logged: dict[str, Line], batch_size: int) -> list[str]:
+    """On what, with what, how fast and for how long it was trained."""
+    facts = []
+    if images := (state.get("data") or {}).get("images"):
+        facts.append(f"{images:,} images in the data")
+    if machine := _machine(run.path / "log.txt"):
+        facts.append(machine)
+    if speeds := [(step, speed) for step, speed in logged.get("images_per_second", ()) if speed > 0]:
+        steps = [step for step, _ in speeds]
+        seconds = sum((b - a) * batch_size / speed for a, b, (_, speed) in zip([0, *steps], steps, speeds))
+        facts.append(
+            f"{statistics.median(speed for _, speed in speeds):,.0f} images/s, {duration(seconds)} of training"
+        )
+    return facts
+
+
+def _machine(log: Path) -> str:
+    """The last line of the log on device, precision and weights."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return ""
+    return next((line.split(maxsplit=3)[3] for line in reversed(lines) if " weights: " in line), "")
+
+
+def _reading(state: dict[str, Any], logged: dict[str, Line]) -> str:
+    """How the run is now, as the watch of its health sees it."""
+    watch = state.get("watch")
+    if not watch:
+        return ""
+    symptoms = [f"{name} since step {since}" for name, (since, looks) in watch["since"].items() if looks >= HOLD]
+    recent = {
+        label: statistics.mean(value for _, value in logged[name][-RECENT:])
+        for label, name in (
+            ("D(x)", "discriminator/real"),
+            ("D(G(z))", "discriminator/fake"),
+            ("diversity of the samples", "diversity/spread"),
+        )
+        if logged.get(name)
+    }
+    numbers = ", ".join(f"{label} {value:.2f}" for label, value in recent.items())
+    if symptoms:
+        return f"not healthy: {'; '.join(symptoms)} ({numbers})"
+    if watch["looks"] <= GRACE:
+        return f"health: too early to tell ({numbers})"
+    return f"healthy: {numbers}"
 
 
 def _curves(logged: dict[str, Line], best: float | None) -> str:
@@ -119,11 +177,20 @@ def _curves(logged: dict[str, Line], best: float | None) -> str:
         phase, _, what = name.rpartition("/")
         group = "loss" if what == "loss" else phase or name
         label = phase if what == "loss" else what
+        if what in SHARES and all(0 <= value <= 1 for _, value in line):
+            group, label = f"{phase}: {SHARED}", LABELS.get(what, what.replace("_", " "))
+        elif what == "gradient":
+            group, label = "norm of the gradient", phase
         groups.setdefault(group, {})[label] = line
     first = {"loss": groups.pop("loss", {})}
     speed = {name: groups.pop(name) for name in SPEED if name in groups}
     charts = [
-        chart(title.replace("_", " "), lines, None if "/loss" in title or title in SPEED else best)
+        chart(
+            title.replace("_", " "),
+            lines,
+            None if "/loss" in title or title in SPEED else best,
+            (0.0, 1.0) if title.endswith(SHARED) else None,
+        )
         for title, lines in {**first, **groups, **speed}.items()
     ]
     return f'<div class="row wide">{"".join(charts)}</div>' if any(charts) else ""
@@ -134,14 +201,15 @@ def _grids(run: Run) -> str:
     steps = sorted(files)
     if len(steps) > GRIDS:
         steps = sorted({steps[round(i * (len(steps) - 1) / (GRIDS - 1))] for i in range(GRIDS)})
+    shown = {"the data, as the discriminator sees them": run.real, **{f"step {step}": files[step] for step in steps}}
     figures = []
-    for step in steps:
-        picture = _picture(files[step])
+    for title, file in shown.items():
+        picture = _picture(file)
         if picture:
             source = base64.b64encode(picture).decode()
             figures.append(
-                f'<figure><img alt="samples of step {step}" src="data:image/png;base64,{source}">'
-                f"<figcaption>step {step}</figcaption></figure>"
+                f'<figure><img alt="{title}" src="data:image/png;base64,{source}">'
+                f"<figcaption>{title}</figcaption></figure>"
             )
     return f'<div class="row">{"".join(figures)}</div>' if figures else ""
 

@@ -13,7 +13,8 @@ from PIL import Image
 from fastgan.data import save_png
 from fastgan.training import Trainer
 from fastgan.training.curves import HEIGHT, WIDTH, chart, ticks
-from fastgan.training.page import page
+from fastgan.training.page import _curves, _reading, page
+from fastgan.training.watch import HOLD
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ class TestPage:
         read = Page(text)
         for title in "Curves", "Samples", "Quality", "Events", "Settings", "Versions":
             assert f"<h2>{title}</h2>" in text
-        assert read.tags.count("img") == 2
+        assert read.tags.count("img") == 3  # real.png, too
         assert read.tags.count("svg") >= 4
         for words in (
             "dcgan on noise, 4 of 4 steps",
@@ -72,6 +73,51 @@ class TestPage:
         ):
             assert words in read.text.replace("best checkpoint", "best"), words
         assert "<b>" not in text
+
+    def test_facts(self, finished):
+        text = Page(page(finished)).text
+        assert "50 images in the data" in text
+        assert re.search(r"cpu, 1 thread, \w+; \d.\d thousand weights: generator \d.\d, discriminator \d.\d", text)
+        assert re.search(r"[\d,]+ images/s, \d+ seconds? of training", text)
+        assert "the data, as the discriminator sees them" in text
+
+    def test_reading(self, finished):
+        assert "health: too early to tell (D(x) 0." in page(finished)
+        logged = {"discriminator/real": [(step, 0.5) for step in range(40)]}
+        watch = {"looks": 40, "since": {"the losses oscillate": [7, HOLD - 1]}}
+        assert _reading({"watch": watch}, logged) == "healthy: D(x) 0.50"
+        watch["since"]["the losses oscillate"] = [7, HOLD]
+        assert _reading({"watch": watch}, logged) == "not healthy: the losses oscillate since step 7 (D(x) 0.50)"
+        assert _reading({"watch": None}, logged) == ""
+
+    def test_shares_and_gradients_have_axes_of_their_own(self):
+        steps = [(1.0, 0.25), (2.0, 0.5)]
+        text = _curves(
+            {
+                "discriminator/loss": steps,
+                "discriminator/real": steps,
+                "discriminator/fake_right": steps,
+                "discriminator/gradient": [(1.0, 80.0), (2.0, 90.0)],
+                "generator/gradient": [(1.0, 8.0), (2.0, 9.0)],
+            },
+            None,
+        )
+        figures = {
+            re.search("<figcaption>(.*?)</figcaption>", figure)[1]: re.findall(r"</i>(.*?) [\d.]+</span>", figure)
+            for figure in text.split("<figure>")[1:]
+        }
+        assert figures == {
+            "loss": ["discriminator"],
+            "discriminator: real and generated": ["D(x)", "fake right"],
+            "norm of the gradient": ["discriminator", "generator"],
+        }
+        shares = next(figure for figure in text.split("<figure>") if "real and generated" in figure)
+        assert re.search(r'text-anchor="end">0</text>.*text-anchor="end">1</text>', shares)  # not 0.25 to 0.5
+        # A critic has no shares.
+        assert "real and generated" not in _curves({"discriminator/real": [(1.0, -3.0), (2.0, 2.0)]}, None)
+
+    def test_no_wider_than_a_phone(self, finished):
+        assert not re.search(r"minmax\(\d+px", page(finished))  # but min(420px, 100%)
 
     def test_needs_nothing_else(self, finished):
         text = page(finished)
