@@ -46,9 +46,10 @@ def run(args: argparse.Namespace) -> int:
     if not exported and names is None:  # a part would take the place of the whole
         files.append(check_file(Run(args.run).path / "evaluation.json", what="the table"))
     name = args.data or Run(args.run).asked().data
+    white = None if args.data else Run(args.run).asked().white
     channels, resolution, _ = system.image_shape
     try:
-        source = load(name, resolution, channels)
+        source = load(name, resolution, channels, white=white)
     except ValueError as error:
         advice = "" if args.data else "; --data NAME gives other data, fastgan.metrics.evaluate takes those of Python"
         raise ValueError(f"{error}{advice}") from error

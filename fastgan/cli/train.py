@@ -12,7 +12,7 @@ from typing import Any
 
 STEPS = 2000  # as Config has it, which is not imported before run()
 SETTINGS = (
-    "batch_size", "seed", "workers", "precision", "graph", "memory", "channels_last", "flip", "ema", "samples",
+    "batch_size", "seed", "workers", "white", "precision", "graph", "memory", "channels_last", "flip", "ema", "samples",
     "sample_every", "checkpoint_every", "evaluate_every", "metric", "patience", "log_every", "health",
     "remedy", "retries",
 )  # fmt: skip
@@ -66,6 +66,9 @@ def add(subparsers: Any) -> None:
     run.add_argument("--batch-size", type=int, help="images, of all processes together (default: 64)")
     run.add_argument("--seed", type=int, help="of weights, latents and the order of images (default: 0)")
     run.add_argument("--workers", type=int, help="processes that read data (default: by the number of cores)")
+    run.add_argument(
+        "--white", type=int, help="the value that is, in pictures of 16-bit integers (default: what they tell)"
+    )
     run.add_argument("--precision", help="auto (default), float32, bfloat16, float16")
     run.add_argument(
         "--graph", action=argparse.BooleanOptionalAction, help="the step as one CUDA graph (default: auto)"

@@ -25,6 +25,8 @@ ORIENTATION = 0x0112  # the EXIF tag
 LEAST_PART = 8
 
 GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N"}
+WHITE = 65535  # of 16 bits
+BITS_PER_SAMPLE, MAX_SAMPLE_VALUE = 258, 281  # TIFF tags
 SIXTEEN_BITS = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
 
 
@@ -77,17 +79,31 @@ def probe(file: BinaryIO | bytes) -> Header:
         return Header(side, max(picture.size) / side, 1 if picture.mode in GREY else 3)
 
 
-def decode(file: BinaryIO | bytes, resolution: int, channels: int) -> tuple[np.ndarray, list[str]]:
+def brightest(file: BinaryIO | bytes) -> int | None:
+    """The largest value of a picture of integers of 16 bits or more; None of others, and where the file itself says
+    which value is white. Raises Unusable."""
+    with _explained(), _opened(file) as picture:
+        if picture.mode not in SIXTEEN_BITS or _white_of(picture) is not None:
+            return None
+        return int(np.asarray(picture).max())
+
+
+def decode(
+    file: BinaryIO | bytes, resolution: int, channels: int, white: int | None = None
+) -> tuple[np.ndarray, list[str]]:
     """The centre square of a picture, bicubic and antialiased, and what was converted on the way.
 
-    channels: 1 (ITU-R BT.601 luma) or 3 (RGB).   ->   (resolution, resolution, channels) uint8, such as ["CMYK"]
+    channels: 1 (ITU-R BT.601 luma) or 3 (RGB).
+    white: the value that is, in pictures of integers of 16 bits or more whose file does not say so. None: 65535 where
+    the picture takes more than half of that; else what 12 bits in a 16-bit file are is not known.
+    ->  (resolution, resolution, channels) uint8, such as ["CMYK"]
     Raises Unusable, and nothing else for whatever is in the file.
     """
     with _explained(), _opened(file) as picture:
-        return _decode(picture, resolution, channels)
+        return _decode(picture, resolution, channels, white)
 
 
-def _decode(picture: Image.Image, resolution: int, channels: int) -> tuple[np.ndarray, list[str]]:
+def _decode(picture: Image.Image, resolution: int, channels: int, white: int | None) -> tuple[np.ndarray, list[str]]:
     smaller = min(picture.size)
     if smaller * LEAST_PART < resolution:
         raise Unusable(f"{picture.width}x{picture.height} pixels, too small for {resolution}x{resolution}")
@@ -96,6 +112,8 @@ def _decode(picture: Image.Image, resolution: int, channels: int) -> tuple[np.nd
         converted.append("animated, first frame")
         picture.seek(0)
     mode = "L" if channels == 1 else "RGB"
+    if picture.mode in SIXTEEN_BITS:
+        white = _white_of(picture) or white
     # libjpeg decodes at 1/2, 1/4, 1/8; twice the target leaves the bicubic filter enough to work on.
     picture.draft(mode, (2 * resolution, 2 * resolution))
     picture.load()
@@ -105,7 +123,7 @@ def _decode(picture: Image.Image, resolution: int, channels: int) -> tuple[np.nd
             converted.append("rotated by EXIF")
             picture = ImageOps.exif_transpose(picture)
     picture = _square(picture)
-    picture, kind = _plain(picture, mode)
+    picture, kind = _plain(picture, mode, white)
     if kind:
         converted.append(kind)
     if picture.size != (resolution, resolution):
@@ -122,25 +140,42 @@ def _square(picture: Image.Image) -> Image.Image:
     return picture.crop((left, top, left + side, top + side))
 
 
-def _plain(picture: Image.Image, mode: str) -> tuple[Image.Image, str | None]:
+def _white_of(picture: Image.Image) -> int | None:
+    """Which value is white, as the file says it."""
+    if picture.format in ("PPM", "JPEG2000"):  # brought to 16 bits by Pillow
+        return WHITE
+    if picture.format == "TIFF":
+        bits, most = (picture.tag_v2.get(tag) for tag in (BITS_PER_SAMPLE, MAX_SAMPLE_VALUE))  # type: ignore[attr-defined]
+        if bits and bits[0] < 16:
+            return int((1 << bits[0]) - 1)
+        if most:
+            return int(most[0] if isinstance(most, tuple) else most)
+    return None
+
+
+def _plain(picture: Image.Image, mode: str, white: int | None) -> tuple[Image.Image, str | None]:
     """As L or RGB, and what it was where that says something."""
     if picture.mode == mode and "transparency" not in picture.info:
         return picture, None
     if picture.mode in SIXTEEN_BITS:
         values = np.asarray(picture)
-        if values.min() < 0 or values.max() > 65535:
-            raise Unusable("32-bit integers, whose scale is not known")
+        low, high = int(values.min()), int(values.max())
+        if white is None and WHITE // 2 < high <= WHITE:
+            white = WHITE
+        if white is None or low < 0 or high > white:
+            beyond = "and nothing says which is white" if white is None else f"where {white} is white"
+            raise Unusable(f"integers from {low} to {high}, {beyond}: convert it to 8 bits, or say it (white)")
         # Pillow's convert clips at 255.
-        scaled = Image.fromarray(np.rint(values.astype(np.float32) / 257).astype(np.uint8))
-        return scaled.convert(mode), "16-bit grey"
+        scaled = Image.fromarray(np.rint(values.astype(np.float32) / (white / 255)).astype(np.uint8))
+        return scaled.convert(mode), "16-bit grey" if white == WHITE else f"grey, {white} is white"
     if picture.mode == "F":
         raise Unusable("floating point, whose scale is not known")
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         if picture.getchannel("A").getextrema()[0] == 255:
             return picture.convert("RGB").convert(mode), None
-        white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture).convert("RGB").convert(mode), "transparent, on white"
+        behind = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(behind, picture).convert("RGB").convert(mode), "transparent, on white"
     kind = picture.mode if picture.mode in ("CMYK", "LAB", "HSV") else None
     if mode == "L" and picture.mode not in GREY:
         picture = picture.convert("RGB")  # from a palette or CMYK to L, Pillow takes other ways

@@ -9,12 +9,13 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from fastgan.data.decode import Header, Unusable, decode, probe, quiet
+from fastgan.data.decode import WHITE, Header, Unusable, brightest, decode, probe, quiet
 from fastgan.data.images import check_channels, check_positive_int
 from fastgan.data.problems import Note, printable
 from fastgan.data.survey import Survey
 
 SURVEYED = 20_000  # pictures whose headers are looked at: about three seconds
+LOOKED_AT = 64  # pictures that tell which integer is white
 SURVEYORS = 8  # threads that do it
 IN_A_ROW = 1000  # pictures that cannot be used, before the data set is given up
 
@@ -35,6 +36,19 @@ class Pictures:
         self.left_out: dict[str, int] = {}  # files or pictures that are not among them, by kind
         self._resolution = resolution
         self._channels = channels
+        self._white: int | None = None
+
+    @property
+    def white(self) -> int | None:
+        """Which value is white in pictures of integers of 16 bits or more, whose files do not say so; None: by each."""
+        return self._white
+
+    def with_white(self, white: int) -> Any:
+        """The same data set, with `white` the value that is, where pictures are of integers of 16 bits or more."""
+        check_positive_int("white", white)
+        other = self._changed(_white=white)
+        other.__dict__.pop("white", None)
+        return other
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:
@@ -67,8 +81,12 @@ class Pictures:
 
     def said(self) -> list[str]:
         """A line for each thing that is left out or becomes other than it is, as far as that is known already."""
+        if self.white == WHITE and self._white is None:
+            scale = [f"{printable(self.name)}: integers of 16 bits, of which {WHITE} is taken for white; or say white"]
+        else:
+            scale = []
         surveyed = self.survey.lines(printable(self.name), *self.shape[:2]) if "survey" in self.__dict__ else []
-        return [*self.remarks, *surveyed]
+        return [*self.remarks, *scale, *surveyed]
 
     def _headers(self) -> Iterable[tuple[str, Header | Unusable]]:
         """Names and headers of pictures all over the data set."""
@@ -97,7 +115,7 @@ class Pictures:
     def picture(self, name: str, content: BinaryIO | bytes) -> tuple[Tensor, list[Note]]:
         """A picture as (C, H, W) uint8, and what was converted. Raises Unusable."""
         channels, resolution, _ = self.shape
-        pixels, converted = decode(content, resolution, channels)
+        pixels, converted = decode(content, resolution, channels, self.white)
         return torch.from_numpy(pixels).permute(2, 0, 1), [Note(name, kind, False) for kind in converted]
 
 
@@ -108,6 +126,35 @@ class LazyPictures(Pictures):
     """
 
     most_surveyed = SURVEYED
+
+    @cached_property
+    def white(self) -> int | None:
+        """As asked for, else 65535 where one of 64 pictures, evenly chosen, takes more than half of that; None where
+        none is of such integers. ValueError where it is not known: 12 bits in a 16-bit file would be 16 levels."""
+        if self._white is not None:
+            return self._white
+        count = min(len(self), LOOKED_AT)
+        with quiet():
+            found = [self._brightest(i * len(self) // count) for i in range(count)]
+        most = max((value for value in found if value is not None), default=None)
+        if most is None or WHITE // 2 < most <= WHITE:
+            return most and WHITE
+        raise ValueError(
+            f"{printable(self.name)}: pictures of integers up to {most}, and nothing says which is white: say it, as "
+            f"--white {(1 << max(8, most.bit_length())) - 1} (in Python: fastgan.data.load(..., white=)), {WHITE} if "
+            f"they are of 16 bits and dark; or convert them to 8 bits"
+        )
+
+    def _brightest(self, index: int) -> int | None:
+        try:
+            content = self._open(index)
+            try:
+                return brightest(content)
+            finally:
+                if not isinstance(content, bytes):
+                    content.close()
+        except Unusable:  # told when it is its turn
+            return None
 
     def __len__(self) -> int:
         raise NotImplementedError

@@ -24,13 +24,19 @@ def names() -> tuple[str, ...]:
 
 
 def load(
-    name: str | os.PathLike[str], resolution: int | None = None, channels: int | None = None
+    name: str | os.PathLike[str],
+    resolution: int | None = None,
+    channels: int | None = None,
+    *,
+    white: int | None = None,
 ) -> ImageData | Points | Pictures:
     """A data set, as it is or brought to `resolution` pixels and to 1 or 3 channels.
 
     name: one of `names()`; a folder of pictures; a .parquet or .arrow file or a folder of them; `hf:NAME`,
         `hf:NAME:CONFIG@SPLIT` (the split train by default), `hf-stream:NAME` for what Hugging Face `datasets` knows;
         or a data set of that library.
+    white: the value that is, in pictures of integers of 16 bits or more, such as 4095 of 12 bits in a 16-bit file. By
+        default what the file says, else 65535 where the pictures take more than half of that.
     ->  with .name, .classes, .captions but for a stream, .shape (channels, height, width), .resize, .with_channels.
 
     Raises ValueError for an unknown name or a path that is not there, TypeError for what is neither, ImportError where
@@ -41,6 +47,10 @@ def load(
     if channels is not None:
         check_positive_int("channels", channels)
     data: Any = wrapped(name) if is_hugging_face(name) else _named(name)
+    if white is not None:
+        if not isinstance(data, Pictures):
+            raise ValueError(f"{data.name} is not of picture files, whose white could be said: leave white out")
+        data = data.with_white(white)
     # Grey first: a third of the values to resize.
     if channels is not None:
         data = data.with_channels(channels)

@@ -39,7 +39,7 @@ ALLOWED = (
     "health",
     "remedy",
 )
-ALLOWED_TO_DIFFER = ("data", "batch_size", "precision", "memory", "channels_last", "flip", "ema")
+ALLOWED_TO_DIFFER = ("data", "white", "batch_size", "precision", "memory", "channels_last", "flip", "ema")
 # Likewise of a system's options: those that its networks do not depend on, where the system has them.
 OPTIONS_TO_DIFFER = (
     "learning_rate", "discriminator_learning_rate", "adversarial_learning_rate", "betas", "adversarial_betas",
@@ -55,6 +55,7 @@ class Settings:
     batch_size: int = 64  # images, of all processes together
     seed: int = 0  # of latents and of the order of images
     workers: int | None = None  # processes that read data which are not in memory; none: by the number of cores
+    white: int | None = None  # the value that is, in pictures of 16-bit integers; none: what the pictures tell
     precision: str = "auto"  # auto, float32, bfloat16, float16: see Step
     graph: bool | str = "auto"  # the step as one CUDA graph: auto, true (a warning where it cannot be) or false
     memory: str = "fast"  # fast, small: activations are computed again in the backward pass: see Step
@@ -74,7 +75,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         every = ("sample_every", "checkpoint_every", "evaluate_every", "patience", "retries", "workers")
-        for least, names in (1, ("batch_size", "samples", "log_every")), (0, every):
+        for least, names in (1, ("batch_size", "samples", "log_every", "white")), (0, every):
             for name in names:
                 value = getattr(self, name)
                 if value is not None and value < least:

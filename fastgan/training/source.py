@@ -30,7 +30,7 @@ def name_of(data: Any) -> str:
     return absolute(name) if isinstance(data, Pictures) else name
 
 
-def load_data(data: Any, system: System, known: Mapping[str, Any] | None = None) -> Any:
+def load_data(data: Any, system: System, known: Mapping[str, Any] | None = None, *, white: int | None = None) -> Any:
     """What `fastgan.data.load` loads by that name, in the system's size and channels; data made in Python as they are.
 
     known: what a checkpoint says of them. Pictures are found by the rules of that time. A new run, which has none,
@@ -40,7 +40,7 @@ def load_data(data: Any, system: System, known: Mapping[str, Any] | None = None)
     if isinstance(data, str):
         channels, height, _ = system.image_shape
         try:
-            source = datasets.load(data, height, channels)
+            source = datasets.load(data, height, channels, white=white)
         except ValueError as error:
             if known is None or os.path.exists(data):
                 raise
@@ -48,6 +48,10 @@ def load_data(data: Any, system: System, known: Mapping[str, Any] | None = None)
                 f"{error}. Where the data lie elsewhere now, --data PATH says where (in Python: data=); data made in "
                 "Python go to Trainer.resume as data="
             ) from error
+    elif white is not None:
+        if not isinstance(source, Pictures):
+            raise ValueError(f"white belongs to picture files, not to a {type(source).__name__}: leave it out")
+        source = source.with_white(white)
     if known is None and isinstance(source, Pictures):
         source.survey  # noqa: B018
     rules = known.get("rules", 1) if known is not None else None

@@ -93,7 +93,7 @@ class Trainer:
             **dataclasses.asdict(build(Settings, settings, "the trainer")),
         )
         taken = [] if init_from is None else start_from(system, init_from)
-        self._prepare(system, load_data(data, system), Run(out), asked)
+        self._prepare(system, load_data(data, system, white=asked.white), Run(out), asked)
         self.remarks += taken
         self.ranks.from_first(self.run.claim)
 
@@ -123,7 +123,12 @@ class Trainer:
             system = system_of(state, asked)
         asked = dataclasses.replace(asked, data=absolute(asked.data))
         trainer = cls.__new__(cls)
-        trainer._prepare(system, load_data(asked.data if data is None else data, system, state["data"]), run, asked)
+        trainer._prepare(
+            system,
+            load_data(asked.data if data is None else data, system, state["data"], white=asked.white),
+            run,
+            asked,
+        )
         check_same(trainer.source, state["data"], trainer.data, run, system)
         if changed:
             trainer.remarks.append(f"{out} goes on with {'; '.join(changed.values())}")

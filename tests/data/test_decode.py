@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from fastgan.data.decode import FORMATS, Unusable, decode, probe, quiet
+from fastgan import Trainer
+from fastgan.data import Batches, load
+from fastgan.data.decode import FORMATS, Unusable, brightest, decode, probe, quiet
+from fastgan.systems import create
 from tests.data.picture_files import encoded, picture, pixels
 
 
@@ -88,6 +91,84 @@ def test_sixteen_bits_are_scaled_not_clipped(kind):
     assert np.array_equal(decode(encoded(Image.fromarray(values), kind), 16, 3)[0][:, :, 2], got[:, :, 0])
 
 
+class TestWhiteOfIntegers:
+    TWELVE = np.arange(256, dtype=np.uint16).reshape(16, 16) * 16  # 0..4080
+
+    @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+    def test_twelve_bits_in_a_sixteen_bit_file(self, kind):
+        """Taken for 16 bits they would be 17 levels of grey."""
+        content = encoded(Image.fromarray(self.TWELVE), kind)
+        assert brightest(content) == 4080
+        with pytest.raises(Unusable, match="integers from 0 to 4080, and nothing says which is white"):
+            decode(content, 16, 1)
+        got, converted = decode(content, 16, 1, white=4095)
+        assert np.array_equal(got.ravel(), np.rint(np.arange(256) * 16 / 4095 * 255))
+        assert converted == ["grey, 4095 is white"]
+        assert len(np.unique(decode(content, 16, 1, white=65535)[0])) == 17
+        with pytest.raises(Unusable, match="to 4080, where 1023 is white"):
+            decode(content, 16, 1, white=1023)
+
+    def test_of_32_bits(self):
+        content = encoded(Image.fromarray(np.arange(256, dtype=np.int32).reshape(16, 16)), "TIFF")
+        with pytest.raises(Unusable, match="integers from 0 to 255, and nothing says which is white"):
+            decode(content, 16, 1)
+        assert np.array_equal(decode(content, 16, 1, white=255)[0].ravel(), np.arange(256))
+        with pytest.raises(Unusable, match="integers from -3"):
+            decode(encoded(Image.new("I", (16, 16), -3), "TIFF"), 16, 1, white=255)
+
+    def test_the_file_says_it(self):
+        header = b"P5 16 16 4095\n"
+        content = header + (self.TWELVE.astype(int) * 4095 // 4080).astype(">u2").tobytes()
+        assert brightest(content) is None
+        assert decode(content, 16, 1)[0].max() == 255
+        tagged = encoded(Image.fromarray(self.TWELVE), "TIFF", tiffinfo={281: 4095})
+        assert np.array_equal(decode(tagged, 16, 1)[0], decode(tagged, 16, 1, white=4095)[0])
+
+
+class TestWhiteOfDataSets:
+    def folder(self, root, factors, kind="png"):
+        for i, factor in enumerate(factors):
+            values = np.arange(256, dtype=np.uint16).reshape(16, 16) * factor
+            Image.fromarray(values).save(root / f"{i}.{kind}")
+        return root
+
+    def test_it_is_not_guessed(self, tmp_path):
+        data = load(self.folder(tmp_path, [16] * 4), 16, 1)
+        with pytest.raises(ValueError, match=r"integers up to 4080, and nothing says which is white.*--white 4095"):
+            Batches(data, 2)
+        batch = next(Batches(load(tmp_path, 16, 1, white=4095), 4, workers=0))
+        assert batch.images.max() > 0.98
+        assert len(batch.images.unique()) > 200
+
+    def test_all_pictures_tell(self, tmp_path):
+        """A dark one among those of 16 bits is of 16 bits, and one line says so."""
+        data = load(self.folder(tmp_path, [257, 60, 16, 257]), 16, 1)
+        batches = Batches(data, 4, workers=0, seed=1)
+        assert any("65535 is taken for white" in line for line in batches.problems())
+        tops = {round((float(image.max()) + 1) * 127.5) for image in next(batches).images}
+        assert tops == {255, round(60 * 255 / 257), round(16 * 255 / 257)}
+
+    def test_others_are_not_asked(self, tmp_path):
+        Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "0.png")
+        assert load(tmp_path, 16, 1).white is None
+        with pytest.raises(ValueError, match="white must be a positive integer, got 0"):
+            load(tmp_path, white=0)
+        with pytest.raises(ValueError, match="digits is not of picture files, whose white could be said"):
+            load("digits", white=255)
+
+    def test_a_run_remembers(self, tmp_path):
+        data = tmp_path / "data"
+        data.mkdir()
+        system = create("dcgan", resolution=16, channels=1, width=4, latent=4)
+        settings = {"batch_size": 2, "sample_every": 0, "evaluate_every": 0, "checkpoint_every": 0}
+        self.folder(data, [16] * 4)
+        with pytest.raises(ValueError, match="nothing says which is white"):
+            Trainer(system, data, out=tmp_path / "run", **settings)
+        Trainer(system, data, out=tmp_path / "run", white=4095, **settings).fit(1)
+        assert "white: 4095" in (tmp_path / "run" / "config.yaml").read_text()
+        Trainer.resume(tmp_path / "run").fit(2)
+
+
 def test_an_animation_gives_its_first_frame():
     for kind in ("GIF", "WEBP", "PNG"):
         frames = [picture(i) for i in range(3)]
@@ -139,7 +220,10 @@ UNUSABLE = {
     "bomb": (bomb(12000, 12000), "12000x12000 pixels, more than 89,478,485"),
     "large bomb": (bomb(60000, 60000), "more than 89,478,485 pixels"),
     "float": (encoded(Image.new("F", (24, 24), 0.5), "TIFF"), "floating point, whose scale is not known"),
-    "32 bits": (encoded(Image.new("I", (24, 24), 1 << 20), "TIFF"), "32-bit integers, whose scale is not known"),
+    "32 bits": (
+        encoded(Image.new("I", (24, 24), 1 << 20), "TIFF"),
+        "integers from 1048576 to 1048576, and nothing says which is white: convert it to 8 bits",
+    ),
 }
 
 
