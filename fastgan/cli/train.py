@@ -139,9 +139,9 @@ def _again(out: str, given: dict[str, Any]) -> Any:
     from fastgan.training.run import Run
 
     changes = _settings(given)
-    if options := _options(given):
-        run = Run(out)
-        changes["options"] = {**run.asked().options, **options}
+    if "set" in given or any(name in given for name in OPTIONS):
+        asked = Run(out).asked()
+        changes["options"] = {**asked.options, **_options(given, asked.system)}
     return Trainer.resume(out, **changes)
 
 
@@ -156,12 +156,13 @@ def _started(given: dict[str, Any], ranks: Any) -> Any:
     if "config" in given and "preset" in given:
         raise ValueError(f"--preset does not go with --config: {given['config']} says what to train with")
     values = config.read(given["config"]) if "config" in given else {}
-    values = {**values, **_settings(given), "options": {**values.get("options", {}), **_options(given)}}
+    values = {**values, **_settings(given)}
     if "system" not in values:
         raise ValueError(
             f"which system? fastgan train SYSTEM ({', '.join(names())}), fastgan train --config FILE, or fastgan train "
             "--resume RUN"
         )
+    values["options"] = {**values.get("options", {}), **_options(given, values["system"])}
     asked = config.make(values, given.get("config", "fastgan train"))
     asked = dataclasses.replace(asked, data=absolute(asked.data))
     out = given.get("out", f"runs/{asked.system}-{_slug(asked.data)}")
@@ -230,15 +231,26 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _options(given: dict[str, Any]) -> dict[str, Any]:
-    """Of the system."""
-    options = {name: given[name] for name in OPTIONS if name in given}
+def _options(given: dict[str, Any], system: str) -> dict[str, Any]:
+    """Those of the system, each of the type that it has there."""
+    from fastgan.systems.config import from_text, known_as
+    from fastgan.systems.registry import find, names
+
+    texts = {}
     for assignment in given.get("set", []):
         key, equals, value = assignment.partition("=")
         if not equals:
             raise ValueError(f"--set takes KEY=VALUE, as --set slope=0.1, not {assignment!r}")
-        options[key] = _literal(value)
-    return options
+        texts[key.strip()] = value
+    options = {name: given[name] for name in OPTIONS if name in given}
+    if system not in names() and "resume" in given:  # the user's own
+        return {**options, **{key: _literal(value) for key, value in texts.items()}}
+    accepted: Any = find(system).Config
+    for key in texts:
+        name = known_as(key)
+        if name in ("system", "data", "out", "steps", "device", *SETTINGS) and key not in accepted.__dataclass_fields__:
+            raise ValueError(f"{key} is no option of {system}, but of the training: --{name.replace('_', '-')}")
+    return {**options, **from_text(accepted, texts, f"system {system}")}
 
 
 def _literal(text: str) -> Any:

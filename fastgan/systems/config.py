@@ -27,10 +27,78 @@ def build(cls: type[T], values: Mapping[str, Any], owner: str) -> T:
     return cls(**{key: _convert(value, hints[key], f"{owner}: {key}") for key, value in values.items()})
 
 
+# What other programs call the options of runs and systems.
+SYNONYMS = {
+    "steps": ("epoch", "epochs", "n_epochs", "num_epochs", "niter", "iters", "iterations", "max_steps", "num_steps"),
+    "batch_size": ("bs", "batch", "batchsize", "n_batch"),
+    "learning_rate": ("lr", "lr_rate", "lrate", "g_lr", "lr_g", "rate"),
+    "discriminator_learning_rate": ("d_lr", "lr_d"),
+    "discriminator_steps": ("n_critic", "ncritic", "d_steps"),
+    "discriminator_width": ("ndf", "d_width"),
+    "betas": ("beta", "beta1", "beta2", "b1", "b2"),
+    "latent": ("nz", "z_dim", "zdim", "z", "latent_dim", "latent_size", "noise_dim"),
+    "width": ("ngf", "nf", "ngf_dim", "base_channels"),
+    "channels": ("nc", "in_channels", "n_channels"),
+    "classes": ("num_classes", "n_classes"),
+    "resolution": ("img_size", "image_size", "imsize", "imagesize", "size", "res"),
+    "data": ("dataset", "dataroot", "data_dir", "data_path", "root"),
+    "out": ("output", "outdir", "out_dir", "output_dir", "outf", "save_dir", "name", "o"),
+    "device": ("gpu", "gpus", "cuda"),
+    "workers": ("num_workers", "n_workers", "nworkers"),
+    "precision": ("amp", "fp16", "half", "bf16", "dtype"),
+    "ema": ("ema_decay",),
+    "resume": ("checkpoint", "load", "restore", "netg"),
+    "init_from": ("pretrained", "weights", "finetune"),
+    "r1": ("gamma", "r1_gamma"),
+    "count": ("n", "num", "n_samples", "num_samples"),
+}
+
+
+def known_as(word: str) -> str:
+    """The name of an option that other programs call so, or the word itself."""
+    word = word.lower().replace("-", "_")
+    return next((name for name, words in SYNONYMS.items() if word in words), word)
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """ " (did you mean a or b?)", or nothing where no known word comes near."""
-    matches = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
+    known = list(known)
+    if (name := known_as(word)) in known:
+        return f" (did you mean {name}?)"
+    matches = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
     return f" (did you mean {' or '.join(matches)}?)" if matches else ""
+
+
+def from_text(cls: type, texts: Mapping[str, str], owner: str) -> dict[str, Any]:
+    """Values of fields of the dataclass `cls` from what a command line has of them, as `build` takes them.
+
+    What a field's type takes decides: `none` is text to one that takes text, and nothing to one that may be None.
+    Numbers, true and false, none or null, and 0.5,0.9 or [0.5, 0.9] for several. ValueError for an unknown key.
+    """
+    hints = typing.get_type_hints(cls)
+    for key in texts:
+        if key not in hints:
+            raise ValueError(f"{owner} has no option {key!r}{nearest(key, hints)}. Accepted: {', '.join(hints)}")
+    return {key: _from_text(text.strip(), hints[key]) for key, text in texts.items()}
+
+
+def _from_text(text: str, hint: Any) -> Any:
+    """The text itself where it is nothing of that type, so that `build` says what is wrong."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if type(None) in arguments and text.lower() in ("none", "null", "~"):
+            return None
+        values = [_from_text(text, argument) for argument in arguments if argument is not type(None)]
+        return next((value for value in values if not isinstance(value, str)), text)
+    if origin is tuple:
+        parts = [part.strip() for part in text.strip("()[]").split(",")]
+        return tuple(_from_text(part, arguments[0]) for part in parts if part)
+    if hint is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if hint in (int, float):
+        with contextlib.suppress(ValueError):
+            return hint(text)
+    return text
 
 
 def refuse(config: Any, reason: str, *options: str) -> None:

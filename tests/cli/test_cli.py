@@ -11,12 +11,16 @@ import time
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from torch.utils._pytree import tree_flatten
 
+from fastgan import systems
 from fastgan.cli import main
 from fastgan.cli.train import SETTINGS
 from fastgan.systems import names
+from fastgan.systems.config import build
+from fastgan.systems.registry import find
 from fastgan.training import Settings, checkpoint, config
 
 TINY = ["--resolution", "16", "--width", "8", "--set", "latent=8", "--samples", "4", "--device", "cpu"]
@@ -198,7 +202,8 @@ class TestTrain:
     def test_unknown_option(self, capsys):
         with pytest.raises(SystemExit, match="2"):
             main(["train", "dcgan", "--bacth-size", "3"])
-        assert capsys.readouterr().err.endswith("fastgan train: error: no option --bacth-size 3; --help lists them\n")
+        ending = "train: error: no option --bacth-size 3 (did you mean --batch-size?); --help lists them\n"
+        assert capsys.readouterr().err.endswith(ending)
 
     def test_debug_shows_the_traceback(self, monkeypatch):
         monkeypatch.setenv("FASTGAN_DEBUG", "1")
@@ -339,3 +344,82 @@ class TestPreset:
         self.options(tmp_path / "run", "--batch-size", "8")
         assert main(["train", "--resume", str(tmp_path / "run"), "--steps", "2"]) == 0
         assert config.read(tmp_path / "run" / "config.yaml")["options"]["upsampling"] == "resize"
+
+
+class TestWords:
+    """What config.yaml writes, the command line takes and means the same; what others call an option, it knows."""
+
+    @pytest.mark.parametrize("name", systems.names())
+    def test_every_option_of_every_system_by_set(self, name):
+        from fastgan.cli.train import _options
+
+        kind = find(name).Config
+        defaults = build(kind, {}, name)
+        options = config.Config(system=name, options=dataclasses.asdict(defaults)).plain()["options"]
+        texts = [f"{key}={yaml.safe_dump(value, default_flow_style=True).partition(chr(10))[0]}"
+                 for key, value in options.items() if value != ""]  # fmt: skip
+        texts += [f"{key}=" for key, value in options.items() if value == ""]
+        assert build(kind, _options({"set": texts}, name), name) == defaults
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("decay=none", "none"), ("discriminator_width=none", None), ("discriminator_width=~", None),
+            ("discriminator_width=8", 8), ("betas=0.5,0.9", (0.5, 0.9)), ("betas=(0.5, 0.9)", (0.5, 0.9)),
+            ("betas=[0.5, 0.9]", (0.5, 0.9)), ("learning_rate=2e-4", 2e-4), ("r1=1", 1.0), ("augment=", ""),
+            ("augment=translation,cutout", "translation,cutout"), ("width=16", 16),
+        ],
+    )  # fmt: skip
+    def test_values(self, text, expected):
+        from fastgan.cli.train import _options
+
+        kind = find("dcgan").Config
+        value = getattr(build(kind, _options({"set": [text]}, "dcgan"), "dcgan"), text.partition("=")[0])
+        assert value == expected
+        assert type(value) is type(expected)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--epochs", "3"], "(did you mean --steps, which are batches, not passes over the data?)"),
+            (["--batch_size", "3"], "(did you mean --batch-size?)"),
+            (["--batchsize", "3"], "(did you mean --batch-size?)"),
+            (["--lr_rate=3"], "(did you mean --lr?)"),
+            (["--learning-rate", "3"], "(did you mean --lr?)"),
+            (["--nz", "3"], "(did you mean --set latent=VALUE?)"),
+            (["--img_size", "3"], "(did you mean --resolution?)"),
+            (["--outdir", "3"], "(did you mean --out?)"),
+            (["--gpu", "0"], "(did you mean --device?)"),
+            (["--checkpoint-evry", "3"], "(did you mean --checkpoint-every"),
+            (["--step", "3"], "(did you mean --steps"),  # no abbreviation
+        ],
+    )
+    def test_options_of_other_programs(self, capsys, arguments, message):
+        with pytest.raises(SystemExit):
+            main(["train", "dcgan", *arguments])
+        assert message in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("lr=1", "system dcgan has no option 'lr' (did you mean learning_rate?)"),
+            ("z_dim=1", "(did you mean latent?)"),
+            ("bs=8", "bs is no option of dcgan, but of the training: --batch-size"),
+            ("steps=8", "steps is no option of dcgan, but of the training: --steps"),
+            ("width=many", "width must be a whole number, not 'many'"),
+            ("betas=1", "betas must be 2 values (a number, a number), not (1.0,)"),
+        ],
+    )
+    def test_set(self, capsys, tmp_path, text, message):
+        assert message in error(capsys, "train", "dcgan", "--set", text, "--out", tmp_path / "run")
+
+    def test_alone_and_version(self, capsys):
+        assert main([]) == 0
+        assert "usage: fastgan" in capsys.readouterr().out
+        with pytest.raises(SystemExit, match="0"):
+            main(["--version"])
+        assert capsys.readouterr().out.startswith("fastgan 0.")
+
+    def test_a_checkpoint_is_no_run(self, run, capsys):
+        line = error(capsys, "sample", run / "checkpoint.pt")
+        assert f"checkpoint.pt is a file; a run is its directory: {run}" in line
