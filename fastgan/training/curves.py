@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 WIDTH, HEIGHT = 460, 220
-LEFT, RIGHT, TOP, BOTTOM = 54, 10, 10, 24  # margins of the plot
+LEFT, RIGHT, TOP, BOTTOM = 54, 20, 10, 24  # margins of the plot
 POINTS = 240  # of a line; more are averaged
 COLOURS = 6  # classes c0..c5 of the page's style
 
