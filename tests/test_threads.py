@@ -4,6 +4,7 @@ that is left behind. FASTGAN_STRESS=60 goes on for a minute."""
 from __future__ import annotations
 
 import copy
+import dataclasses
 import gc
 import io
 import itertools
@@ -15,7 +16,6 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,9 @@ class Parts:
                 nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(784, 3)
             )
             self.images = torch.randn(6, 1, 16, 16)
+            self.branching = Branching()
+        self.pickle = pickle.dumps(fastgan.fuse(copy.deepcopy(self.branching)))
+        self.run = self.trained("run")
         self.files = []
         for mode in "RGB", "P", "L":
             file = io.BytesIO()
@@ -67,6 +70,12 @@ class Parts:
         net = pickle.loads(pickle.dumps(copy.deepcopy(self.plain)))
         net(self.images).square().mean().backward()
         return [*net.state_dict().values(), *(parameter.grad for parameter in net.parameters())]
+
+    def trained(self, name: str) -> Path:
+        with private(6):
+            system = fastgan.systems.create("dcgan", **dataclasses.asdict(CONFIG))
+        Trainer(system, pictures(), out=self.folder / name, batch_size=8, samples=4).fit(1)
+        return self.folder / name
 
     def train(self) -> list[Tensor]:
         with private(1):
@@ -118,8 +127,60 @@ class Parts:
         report = evaluate(lambda count: fake[:count], pictures(), samples=40, metrics=["sliced_wasserstein"])
         return [torch.tensor(list(report.values.values()))]
 
+    def fused(self) -> list[Tensor]:
+        net = fastgan.fuse(copy.deepcopy(self.branching))
+        net(self.images).square().mean().backward()
+        results = [*net.state_dict().values(), *(parameter.grad for parameter in net.parameters())]
+        return [*results, fastgan.unfuse(net)(self.images)]
 
-PARTS = [name for name in vars(Parts) if not name.startswith("_")]
+    def explained(self) -> list[Tensor]:
+        text = str(fastgan.explain(self.branching))
+        return [torch.tensor([ord(letter) for letter in text])]
+
+    def pickled(self) -> list[Tensor]:
+        net = pickle.loads(self.pickle)
+        return [net(self.images), copy.deepcopy(net).eval()(self.images)]
+
+    def loaded(self) -> list[Tensor]:
+        return [fastgan.load(self.run).sample(2, generator=torch.Generator().manual_seed(7))]
+
+    def created(self) -> list[Tensor]:
+        with private(8):
+            system = fastgan.systems.create("sngan", resolution=32, width=4)
+            return [system.sample(1), *system.state_dict().values()]
+
+    def halves(self) -> list[Tensor]:
+        net = fastgan.fuse(copy.deepcopy(self.plain))
+        real, fake = fastgan.paired(net, self.images, -self.images, one_pass=True)
+        return [real, fake, *net.state_dict().values()]
+
+
+class Branching(nn.Module):
+    """Not a Sequential: its forward is traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.up, self.last = nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor, flip: Tensor | None = None) -> Tensor:
+        x = torch.relu(self.norm(self.conv(x)))
+        if flip is not None:
+            x = x.flip(flip)
+        return self.last(self.up(nn.functional.interpolate(x, scale_factor=2)).mean((2, 3)))
+
+
+PARTS = [name for name in vars(Parts) if not name.startswith("_") and name != "trained"]
+# Those of one row take turns in one thread.
+TURNS = [
+    ("network", "batches", "pickled"),
+    ("train",),
+    ("own_loop", "decoded", "halves"),
+    ("options", "measured"),
+    ("fused", "explained"),
+    ("loaded",),
+    ("created", "fused"),
+]
 
 
 def settings() -> dict[str, Any]:
@@ -162,15 +223,16 @@ def test_nothing_is_seen_by_another_thread(tmp_path: Path) -> None:
     counts: dict[str, int] = dict.fromkeys(PARTS, 0)
     end = time.monotonic() + SECONDS
 
-    def loop(name: str) -> None:
-        work: Callable[[], list[Tensor]] = getattr(parts, name)
-        try:
-            while time.monotonic() < end or not counts[name]:
-                if not same(work(), alone[name]):
+    def loop(names: tuple[str, ...]) -> None:
+        for name in itertools.cycle(names):
+            if time.monotonic() > end and all(counts[each] for each in names):
+                break
+            try:
+                if not same(getattr(parts, name)(), alone[name]):
                     wrong.append(f"{name} gives other numbers than alone")
-                counts[name] += 1
-        except BaseException as error:
-            wrong.append(f"{name} raises {error!r}")
+            except BaseException as error:
+                wrong.append(f"{name} raises {error!r}")
+            counts[name] += 1
 
     # One more, the only one that draws from torch's global generator: what it draws must be what it draws alone.
     drawn: list[Tensor] = []
@@ -180,7 +242,8 @@ def test_nothing_is_seen_by_another_thread(tmp_path: Path) -> None:
             drawn.append(dropout(torch.ones(64)))
             time.sleep(SECONDS / 500)
 
-    threads = [threading.Thread(target=loop, args=(name,), name=name) for name in PARTS]
+    assert {name for names in TURNS for name in names} == set(PARTS)
+    threads = [threading.Thread(target=loop, args=(names,)) for names in TURNS]
     threads.append(threading.Thread(target=draw, name="dropout"))
     for thread in threads:
         thread.start()

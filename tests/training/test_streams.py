@@ -100,8 +100,7 @@ def weights(trainer):
 
 
 class TestThreads:
-    def test_two_runs_beside_each_other_and_one_who_draws(self, make, monkeypatch):
-        monkeypatch.setattr("fastgan.systems.adversarial.is_one_pass", lambda *arguments: False)
+    def test_two_runs_beside_each_other_and_one_who_draws(self, make):
         alone = []
         for seed in (0, 1):
             trainer = make(f"alone{seed}", seed=seed)
