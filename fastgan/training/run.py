@@ -222,6 +222,8 @@ def load(path: str | os.PathLike[str], *, averaged: bool = True, which: str = "l
 
     FileNotFoundError where there is none, ValueError if it is damaged.
     """
+    if Path(path).suffix in (".pt2", ".onnx"):
+        raise ValueError(f"{path} makes images without FastGAN, which loads runs and .safetensors files of them")
     if Path(path).suffix == ".safetensors":
         from fastgan.training.export import read_export
 

@@ -156,6 +156,10 @@ class TestFile:
         draw = torch.export.load(tmp_path / "a.pt2", extra_files=extra).module()
         assert json.loads(extra[recorded.INSIDE]) == json.loads(json.dumps(record))
         assert record["step"] == 2
+        with pytest.raises(
+            ValueError, match=r"a\.pt2 makes images without FastGAN, which loads runs and \.safetensors"
+        ):
+            load(tmp_path / "a.pt2")
         system = load(tmp_path / "run", device="cpu")
         latent = system.latent(4)
         torch.testing.assert_close(draw(latent), system.sample(4, latent=latent), rtol=1e-5, atol=1e-5)
