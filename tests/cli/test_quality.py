@@ -124,9 +124,9 @@ class TestProject:
         last, first = (float(line.split(word)[1].split(",")[0]) for word in ("squared error ", "at first "))
         assert 0 < last < first
         picture = np.array(Image.open(tmp_path / "out.png"))
-        assert picture.shape == (68, 9 * 66 + 2)
+        assert picture.shape == (4 * 20, 4 * (9 * 18 + 2))
         original = np.array(Image.open(tmp_path / "digit.png").resize((16, 16), Image.Resampling.BICUBIC)).astype(int)
-        np.testing.assert_allclose(picture[2:66:4, 2:66:4].astype(int), original, atol=2)
+        np.testing.assert_allclose(picture[8:72:4, 8:72:4].astype(int), original, atol=2)
 
     def test_says_what_is_wrong(self, run, tmp_path, wrong):
         (tmp_path / "text.png").write_text("no picture")
