@@ -34,10 +34,6 @@ def in_parts(count: int) -> Iterator[None]:
         _parts.reset(token)
 
 
-def parts() -> int:
-    return 1 if torch.compiler.is_dynamo_compiling() else _parts.get()
-
-
 def apply_norm(
     norm: Any,  # a torch.nn batch or instance normalisation, read at every call
     x: Tensor,
@@ -50,7 +46,8 @@ def apply_norm(
     backend: str = "auto",
 ) -> Tensor:
     """What norm.forward does in torch.nn, counters and all, with the activation in the same op."""
-    training, momentum, halves = norm.training, norm.momentum, parts()
+    training, momentum = norm.training, norm.momentum
+    halves = 1 if torch.compiler.is_dynamo_compiling() else _parts.get()
     weight, bias, mean, var = _tensors(norm)
     count = None
     if instance:

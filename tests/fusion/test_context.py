@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from fastgan import fuse, paired
 from fastgan.losses import lazy
-from fastgan.nn.norm_act import in_parts, parts
+from fastgan.nn.norm_act import _parts, in_parts
 from fastgan.ops import recompute
 from fastgan.tuning import choices
 
@@ -25,12 +25,12 @@ def in_another_thread(function):
 
 def test_no_switch_is_seen_by_another_thread():
     with in_parts(2), recompute.recompute(), lazy.counted() as counts, choices.recording() as asked:
-        assert (parts(), recompute.active()) == (2, True)
-        assert in_another_thread(lambda: (parts(), recompute.active())) == (1, False)
+        assert (_parts.get(), recompute.active()) == (2, True)
+        assert in_another_thread(lambda: (_parts.get(), recompute.active())) == (1, False)
         in_another_thread(lambda: lazy.Lazy(lambda x: x.sum())(torch.ones(1)))
         in_another_thread(lambda: choices.choice("op", (1,), "torch"))
         assert (counts, asked) == ({}, {})
-    assert (parts(), recompute.active()) == (1, False)
+    assert (_parts.get(), recompute.active()) == (1, False)
 
 
 def test_no_switch_stays_on_when_two_threads_overlap():
@@ -48,7 +48,7 @@ def test_no_switch_stays_on_when_two_threads_overlap():
         entered.wait(10)
     left.set()
     thread.join()
-    assert (parts(), recompute.active()) == (1, False)
+    assert (_parts.get(), recompute.active()) == (1, False)
 
 
 def discriminator():
