@@ -210,6 +210,7 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
     return len(a) == len(b) and all(map(torch.equal, a, b))
 
 
+@pytest.mark.slow
 def test_nothing_is_seen_by_another_thread(tmp_path: Path) -> None:
     parts = Parts(tmp_path)
     alone: dict[str, list[Tensor]] = {name: getattr(parts, name)() for name in PARTS}
@@ -257,6 +258,26 @@ def test_nothing_is_seen_by_another_thread(tmp_path: Path) -> None:
     after = settings()
     for name, value in before.items():
         assert after[name] == value, name
+
+
+def test_sixteen_requests_of_four_threads(tmp_path: Path) -> None:
+    run = Parts(tmp_path).run
+    expected = fastgan.load(run).sample(1, generator=torch.Generator().manual_seed(7))
+    before = settings()
+    answers: list[Tensor] = []
+
+    def serve() -> None:
+        for _ in range(4):
+            answers.append(fastgan.load(run).sample(1, generator=torch.Generator().manual_seed(7)))
+
+    threads = [threading.Thread(target=serve) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert len(answers) == 16
+    assert all(torch.equal(answer, expected) for answer in answers)
+    assert settings() == before
 
 
 @pytest.mark.parametrize("name", PARTS)

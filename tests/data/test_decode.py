@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -266,3 +267,30 @@ def test_hostile_bytes_give_a_picture_or_a_reason(kind):
 def test_formats_are_known_to_pillow():
     Image.init()
     assert set(FORMATS) <= set(Image.OPEN)
+
+
+class TestQuiet:
+    def warn(self):
+        warnings.warn_explicit("a broken file", UserWarning, "TiffImagePlugin.py", 1, "PIL.TiffImagePlugin")
+
+    def test_of_pillow_alone(self):
+        def both():
+            with quiet():
+                self.warn()
+                warnings.warn("of somebody else", UserWarning, stacklevel=1)
+            self.warn()
+
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            both()
+        assert [str(warning.message) for warning in said] == ["of somebody else", "a broken file"]
+
+    def test_in_threads_that_end_in_the_order_they_began(self):
+        before = list(warnings.filters)
+        first, second = quiet(), quiet()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert len(warnings.filters) == len(before) + 1
+        second.__exit__(None, None, None)
+        assert warnings.filters == before
