@@ -14,8 +14,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -32,6 +33,9 @@ class Failed(RuntimeError):
     """A variant that did not finish, and why."""
 
 
+_running: set[subprocess.Popen[Any]] = set()
+
+
 def make(maker: str, arguments: tuple[Any, ...]) -> Callable[[], Any]:
     module, _, name = maker.partition(":")
     return getattr(import_module(module), name)(*arguments)
@@ -45,13 +49,16 @@ def run(maker: str, arguments: tuple[Any, ...], *, calls: int = 2, limit: float 
     # Files, not pipes: those would stay open as long as a process that torch.compile started.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         command = [sys.executable, "-m", "fastgan.bench.apart", job]
-        process = subprocess.Popen(command, stdout=out, stderr=err, start_new_session=True)
-        try:
-            process.wait(limit)
-        except subprocess.TimeoutExpired:
-            raise Failed(f"not ready after {limit:.0f} s") from None
-        finally:
-            _end(process)
+        with _sigterm_raises():
+            process = subprocess.Popen(command, stdout=out, stderr=err, start_new_session=True)
+            _running.add(process)
+            try:
+                process.wait(limit)
+            except subprocess.TimeoutExpired:
+                raise Failed(f"not ready after {limit:.0f} s") from None
+            finally:
+                _running.discard(process)
+                _end(process)
         out.seek(0)
         err.seek(0)
         printed, said = out.read().strip().splitlines(), err.read().strip().splitlines()
@@ -60,6 +67,23 @@ def run(maker: str, arguments: tuple[Any, ...], *, calls: int = 2, limit: float 
     if process.returncode > 0:
         raise Failed(said[-1] if said else f"ended with exit code {process.returncode}")
     return json.loads(printed[-1])
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """SIGTERM ends this process by way of what it has started, which is in sessions of its own."""
+
+    def leave(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _end(process: subprocess.Popen[Any]) -> None:
@@ -124,8 +148,17 @@ def ready(
             result.calls[name] = make(maker, arguments)
         if name in (compiled or {}).values():
             expected[name] = _first(result.calls[name])
-    with ThreadPoolExecutor(max_workers=len(compiled or ()) or 1 if device == "cuda" else 1) as trials:
-        tried = {name: trials.submit(_tried, maker, name, variants[name], limit) for name in compiled or {}}
+    trials = ThreadPoolExecutor(max_workers=len(compiled or ()) or 1 if device == "cuda" else 1)
+    with _sigterm_raises():
+        try:
+            tried = {name: trials.submit(_tried, maker, name, variants[name], limit) for name in compiled or {}}
+            wait(tried.values())
+        except BaseException:  # Ctrl-C: without their processes, the threads end
+            trials.shutdown(wait=False, cancel_futures=True)
+            for process in list(_running):
+                _end(process)
+            raise
+    trials.shutdown()
     for name, eager in (compiled or {}).items():
         try:
             tried[name].result()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 
 import pytest
@@ -64,9 +66,9 @@ def test_memory_is_the_child_s_own() -> None:
 def test_a_hang_ends_with_all_that_it_started(tmp_path) -> None:
     file = tmp_path / "pid"
     start = time.monotonic()
-    with pytest.raises(apart.Failed, match="not ready after 5 s"):
-        apart.run("some_variants:hanging", (str(file),), limit=5)
-    assert time.monotonic() - start < 20
+    with pytest.raises(apart.Failed, match="not ready after 15 s"):
+        apart.run("some_variants:hanging", (str(file),), limit=15)
+    assert time.monotonic() - start < 40
     pid, until = int(file.read_text()), time.monotonic() + 10  # a killed process takes a moment to go
     while alive(pid) and time.monotonic() < until:
         time.sleep(0.05)
@@ -116,3 +118,24 @@ def test_memory_joins_the_rows() -> None:
 def test_a_failing_eager_variant_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="no compiler"):
         apart.ready("some_variants:failing", {"eager": ()})
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_ends_what_was_started(tmp_path, number, error) -> None:
+    file = tmp_path / "child"
+
+    def interrupt() -> None:
+        while not (file.exists() and file.read_text()):
+            time.sleep(0.05)
+        times.append(time.monotonic())
+        os.kill(os.getpid(), number)
+
+    times: list[float] = []
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(error):
+        apart.ready("some_variants:hanging", {"compiled": (str(file),)}, {"compiled": "eager"})
+    assert time.monotonic() - times[0] < 2
+    end = time.monotonic() + 2
+    while alive(int(file.read_text())) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not alive(int(file.read_text()))
