@@ -67,7 +67,8 @@ def test_while_waiting_for_data(tiny, tmp_path, flag, workers, number, error):
     with signalled(number, 2), pytest.raises(error):
         trainer.fit(7)
     # One batch told the shape; and a worker reads ahead.
-    assert trainer.step == state(tmp_path / "run")["step"] == (1 if workers else 3)
+    assert trainer.step == state(tmp_path / "run")["step"]
+    assert trainer.step in ((1, 2, 3) if workers else (3,))
     flag.unlink()
     Trainer.resume(tmp_path / "run", data=data, device="cpu").fit()
     Trainer(tiny(), data, out=tmp_path / "straight", device="cpu", workers=workers, **QUIET).fit(7)
