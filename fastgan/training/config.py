@@ -38,8 +38,9 @@ ALLOWED = (
     "patience",
     "health",
     "remedy",
+    "data",  # where the same data lie now; a run goes on with no others
 )
-ALLOWED_TO_DIFFER = ("data", "white", "batch_size", "precision", "memory", "channels_last", "flip", "ema")
+ALLOWED_TO_DIFFER = ("white", "batch_size", "precision", "memory", "channels_last", "flip", "ema")
 # Likewise of a system's options: those that its networks do not depend on, where the system has them.
 OPTIONS_TO_DIFFER = (
     "learning_rate", "discriminator_learning_rate", "adversarial_learning_rate", "betas", "adversarial_betas",
