@@ -95,7 +95,7 @@ class Folder(LazyPictures):
     def by_rules(self, rules: int) -> "Folder":
         """The same folder by other rules."""
         other = Folder(self.name, rules)
-        return other._changed(_resolution=self._resolution, _channels=self._channels)
+        return other._changed(_resolution=self._resolution, _channels=self._channels, _white=self._white)
 
     def listing(self) -> list[tuple[str, int | None]]:
         """Path, with slashes, and label of every picture, in order."""
