@@ -24,7 +24,7 @@ def options(config: type) -> list[Option]:
     for cls in reversed(config.__mro__):
         if dataclasses.is_dataclass(cls):
             meanings |= _meanings(cls)
-    fields = dataclasses.fields(config)  # type: ignore[arg-type]
+    fields = dataclasses.fields(config)
     return [Option(field.name, field.default, meanings.get(field.name, "")) for field in fields]
 
 

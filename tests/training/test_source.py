@@ -220,7 +220,7 @@ class TestClassNames:
         assert state(run)["data"]["classes"] == json.loads((run / "data.json").read_text())["classes"] == names
         assert fastgan.load(run).class_names == tuple(names)
         described = export(run, tmp_path / "a.safetensors")
-        assert json.loads(described.read_text())["data"]["classes"] == names
+        assert described["data"]["classes"] == names
         assert fastgan.load(tmp_path / "a.safetensors").class_names == tuple(names)
 
     def test_are_told_at_the_start(self, run):
