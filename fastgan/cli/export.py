@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
     from fastgan.training.run import quoted
 
     out = args.out or f"{Path(args.run).resolve().name}.safetensors"
-    record = export(args.run, out, averaged=not args.raw, which=args.checkpoint)
+    with _quiet():
+        record = export(args.run, out, averaged=not args.raw, which=args.checkpoint)
     takes = "latent, labels" if record["classes"] else "latent"
     how = {
         ".safetensors": f"`fastgan sample {quoted(out)}` draws from it, fastgan.load({out!r}) loads it",
@@ -40,3 +45,18 @@ def run(args: argparse.Namespace) -> int:
     shape = ", ".join(map(str, record["latent_shape"]))
     print(f"{out}: {how[Path(out).suffix.lower()]}; latents (N, {shape})")
     return 0
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what PyTorch's exporters say of packages and of themselves that does not concern a generator. For the
+    process of this command: both settings are seen by all threads."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)

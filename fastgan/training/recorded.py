@@ -9,10 +9,6 @@ Both take any number of latents at a time. A conditional system takes labels, (N
 from __future__ import annotations
 
 import io
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -51,8 +47,7 @@ class Drawing(nn.Module):
 def pt2(system: System, record: dict[str, Any]) -> bytes:
     """A file of torch.export, with the description `record` in it. `system`: on the CPU, not used afterwards."""
     buffer = io.BytesIO()
-    with _quiet():
-        torch.export.save(_exported(system), buffer, extra_files={INSIDE: strict_json.dumps(record, indent=2)})
+    torch.export.save(_exported(system), buffer, extra_files={INSIDE: strict_json.dumps(record, indent=2)})
     return buffer.getvalue()
 
 
@@ -65,11 +60,10 @@ def onnx(system: System, record: dict[str, Any]) -> bytes:
         raise ImportError(
             f"ONNX files need a package that is missing ({error}): pip install onnx onnxscript"
         ) from error
-    with _quiet():
-        inputs = ["latent", "labels"][: 2 if system.classes else 1]
-        program = torch.onnx.export(
-            _exported(system), dynamo=True, verbose=False, input_names=inputs, output_names=["images"]
-        )
+    inputs = ["latent", "labels"][: 2 if system.classes else 1]
+    program = torch.onnx.export(
+        _exported(system), dynamo=True, verbose=False, input_names=inputs, output_names=["images"]
+    )
     assert program is not None
     program.model.metadata_props["fastgan"] = strict_json.dumps(record)
     return program.model_proto.SerializeToString()
@@ -86,17 +80,3 @@ def _exported(system: System) -> Any:
         example = latent, torch.arange(2) % system.classes
     with torch.no_grad():
         return torch.export.export(Drawing(system, example), example, dynamic_shapes=[{0: batch} for _ in example])
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what PyTorch's exporters say of packages and of themselves that does not concern a generator."""
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(level)
