@@ -101,6 +101,12 @@ def facts(code: CodeType) -> Facts:
     return Facts(refusal, tuple(names), tuple(outer), frozenset(modules))
 
 
+def unpacked(code: CodeType, offset: int) -> int | None:
+    """How many values the instruction at `offset` takes from an iterable: 2 for `a, b = x`. None for another one."""
+    instruction = next(i for i in dis.get_instructions(code) if i.offset == offset)
+    return instruction.argval if instruction.opname == "UNPACK_SEQUENCE" else None
+
+
 def _refusal(code: CodeType, instruction: dis.Instruction) -> str | None:
     name, argument = instruction.opname, instruction.argval
     if name in _REFUSED:

@@ -10,6 +10,7 @@ import builtins
 import gc
 import inspect
 import operator
+import sys
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,6 +20,7 @@ from torch.fx import _symbolic_trace
 from torch.fx.graph import inplace_methods
 
 from fastgan.fusion.audit import Audit
+from fastgan.fusion.bytecode import unpacked
 from fastgan.fusion.conditions import Conditions
 from fastgan.fusion.shadows import Shadows, Untraceable
 
@@ -164,10 +166,17 @@ class _Tracer(fx.Tracer):
 
 
 class _Recorded:
-    """What torch.fx's stand-ins leave out: in-place operators stay in place, and no text is made of a stand-in."""
+    """What torch.fx's stand-ins leave out: in-place operators stay in place, no text is made of a stand-in, and a
+    forward that unpacks one leaves nothing behind."""
 
     def __getattr__(self, name: str) -> fx.Proxy:
         return _Attribute(self, name)  # type: ignore[arg-type]
+
+    def __iter__(self: Any) -> Iterator[Any]:
+        # torch.fx's own holds its frame, and so the network, until the next garbage collection.
+        caller = sys._getframe(1)
+        count = unpacked(caller.f_code, caller.f_lasti)
+        return self.tracer.iter(self) if count is None else (self[i] for i in range(count))
 
     def __format__(self, spec: str) -> str:
         raise Untraceable("its forward makes text of a tensor")

@@ -193,6 +193,38 @@ class TestNothingIsMutated:
         gc.collect()
         assert before() is None
 
+    @pytest.mark.parametrize("kind", ["unpacks", "iterates"])
+    def test_a_network_goes_when_it_is_dropped(self, kind):
+        """Its memory does not wait for the garbage collector."""
+
+        class Halves(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.norm, self.act, self.conv = nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(2, 4, 1)
+
+            def forward(self, x):
+                scale, shift = self.act(self.norm(x)).chunk(2, dim=1)
+                return self.conv(scale + shift)
+
+        class Sizes(Block):
+            def forward(self, x):
+                count = 1
+                for size in x.shape[1:]:
+                    count *= size
+                return super().forward(x) / count
+
+        model = Halves() if kind == "unpacks" else Sizes()
+        gc.collect()
+        gc.disable()
+        try:
+            fuse(model)
+            assert explain(model).fused == (kind == "unpacks")
+            before = weakref.ref(model)
+            del model
+            assert before() is None
+        finally:
+            gc.enable()
+
 
 @pytest.mark.parametrize("kind", ["callback", "finalizer", "weakref"])
 def test_the_garbage_collector_may_run_at_any_moment(kind):
