@@ -5,12 +5,17 @@ from __future__ import annotations
 import ast
 import importlib
 import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 from fastgan import backend
+
+# A shell lets its background jobs ignore Ctrl-C, and they their children: tests of Ctrl-C would wait for its answer.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
