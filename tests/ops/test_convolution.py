@@ -97,7 +97,9 @@ class TestSameAsPyTorch:
         results = derivatives(ours, tensors, settings), derivatives(theirs, tensors, settings)
         assert sorted(used.calls) == ["correlate", "spread", "weight_gradient"]
         for o, t in zip(*results):
-            tolerance = {torch.float32: 1e-5, torch.bfloat16: 1e-2}[dtype] * t.abs().max().item()
+            # Of bfloat16 two units in the last place and a half: both results are rounded, PyTorch's parts too where
+            # the processor has no instructions for it.
+            tolerance = {torch.float32: 1e-5, torch.bfloat16: 2e-2}[dtype] * t.abs().max().item()
             assert_close(o, t, rtol=0, atol=tolerance)
             assert o.stride() == t.stride() or min(o.shape) == 1
 
