@@ -247,7 +247,8 @@ class TestSample:
     def test_grid(self, run, tmp_path):
         out = tmp_path / "grid.png"
         assert main(["sample", str(run), "--count", "6", "--columns", "3", "--out", str(out)]) == 0
-        assert Image.open(out).size == (3 * 16 + 4 * 2, 2 * 16 + 3 * 2)
+        # Enlarged by a whole factor, to at least 512 pixels.
+        assert Image.open(out).size == (10 * (3 * 16 + 4 * 2), 10 * (2 * 16 + 3 * 2))
 
     def test_seed_and_raw(self, run, tmp_path):
         def draw(*arguments):
