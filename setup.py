@@ -167,7 +167,9 @@ class Wheel(bdist_wheel):
     """Builds first: a wheel without compiled ops is one for every platform, py3-none-any."""
 
     def run(self) -> None:
-        self.run_command("build")
+        if not self.skip_build:
+            self.run_command("build")
+            self.skip_build = True  # else setuptools compiles again
         if not self.distribution.ext_modules:
             self.root_is_pure = True
             say("the wheel holds Python alone: py3-none-any")

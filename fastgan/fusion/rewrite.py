@@ -81,6 +81,8 @@ def examine(root: nn.Module, chosen: list[Plan]) -> None:
     """Fills in plans for modules under `root`, as if none were fused. Changes nothing."""
     for plan in chosen:
         plan.reason = plan.reason or _left_alone(plan.module)
+    if all(plan.reason for plan in chosen):
+        return
     shadows = Shadows(root)
     for training in (True, False):
         shadows.train(training)

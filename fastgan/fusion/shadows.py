@@ -66,9 +66,8 @@ class Shadows:
             shadow: Any = object.__new__(self._kind(base))
         except TypeError:  # an nn.Module and a list, say
             shadow = object.__new__(self._kind(base, closed=True))
-        vars(shadow).update(
-            {"_parameters": {}, "_buffers": {}}, **vars(module)
-        )  # a TorchScript module has none of its own
+        # A TorchScript module has no dictionaries of its own.
+        vars(shadow).update({"_parameters": {}, "_buffers": {}}, **vars(module))
         return shadow
 
     def _kind(self, base: type, closed: bool = False) -> type:
