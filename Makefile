@@ -47,7 +47,7 @@ sanitize: install ## run the op tests on a build with AddressSanitizer and Undef
 	cd $(SANITIZED)/python && PYTHONPATH="$$PWD" ASAN_OPTIONS=detect_leaks=0 \
 	    LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so)" \
 	    $(abspath $(BIN))/pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml --import-mode=append \
-	    -m "not slow" $(CURDIR)/tests/ops
+	    -m "not slow" $(CURDIR)/tests/ops $(CURDIR)/tests/convolutions
 
 EMULATED := build/emulated
 emulate: install ## run the op tests on the CUDA kernels, compiled as C++: no GPU needed; SANITIZE=--sanitize watches memory
@@ -55,7 +55,7 @@ emulate: install ## run the op tests on the CUDA kernels, compiled as C++: no GP
 	cd $(EMULATED)/python && PYTHONPATH="$$PWD" ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 \
 	    LD_PRELOAD="$(if $(SANITIZE),$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so))" \
 	    $(abspath $(BIN))/pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml --import-mode=append \
-	    -m "not slow and not cpu_kernels" $(CURDIR)/tests/ops
+	    -m "not slow and not cpu_kernels" $(CURDIR)/tests/ops $(CURDIR)/tests/convolutions
 
 cuda: install ## compile the CUDA kernels for two architectures, with nvcc and without a GPU, and look at what they use
 	$(BIN)/python -m pytest -m "" tests/cuda/test_build.py

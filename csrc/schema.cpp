@@ -58,8 +58,8 @@ STABLE_TORCH_LIBRARY(fastgan, m) {
       "class_loss(Tensor? real, Tensor? real_labels, Tensor? unlabelled, Tensor? fake, Tensor? fake_labels, "
       "bool generator) -> (Tensor scalar, Tensor means, Tensor grad_real, Tensor grad_unlabelled, Tensor grad_fake)");
 
-  // Convolutions of float32 maps (N, C, H, W) in channels_last by Winograd's method, as fastgan/ops/products.py has
-  // them: the weight (small, large, k, k) in any layout, k two or three strides.
+  // Convolutions of float32 maps (N, C, H, W) in channels_last by Winograd's method, as
+  // fastgan/convolutions/products.py has them: the weight (small, large, k, k) in any layout, k two or three strides.
   m.def(
       "winograd_correlate(Tensor large, Tensor weight, Tensor? bias, int stride, int padding_h, int padding_w) "
       "-> Tensor small");

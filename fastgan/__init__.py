@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastgan import backend, data, latent, losses, metrics, nn, ops, random, systems, training
+    from fastgan.autotune import tune
     from fastgan.fusion import fuse, unfuse
     from fastgan.fusion.explain import explain
     from fastgan.fusion.paired import paired
-    from fastgan.ops.recompute import recompute
+    from fastgan.recomputation import recompute
     from fastgan.systems import Phase
     from fastgan.training import GraphedStep, Trainer, load
-    from fastgan.tuning import tune
 
 __version__ = "0.1.0"
 
@@ -34,8 +34,8 @@ _NAMES = {
     "fuse": "fastgan.fusion",
     "load": "fastgan.training",
     "paired": "fastgan.fusion.paired",
-    "recompute": "fastgan.ops.recompute",
-    "tune": "fastgan.tuning",
+    "recompute": "fastgan.recomputation",
+    "tune": "fastgan.autotune",
     "unfuse": "fastgan.fusion",
 }
 

@@ -134,7 +134,8 @@ def main() -> int:
             "tests",
             [
                 python, "-m", "pytest", "-k", "cuda and not emulat and not build", "-rs",
-                "--junitxml", str(results / "tests.xml"), "tests/cuda", "tests/ops", "tests/training",
+                "--junitxml", str(results / "tests.xml"),
+                "tests/cuda", "tests/ops", "tests/convolutions", "tests/training",
             ],
             130,
         )  # fmt: skip

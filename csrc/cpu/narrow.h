@@ -8,8 +8,8 @@ namespace fastgan {
 
 constexpr int kMostNarrow = 4, kMostTaps = 16;  // channels, and rows or columns of a kernel
 
-// A convolution between a large map and a small one, as fastgan/ops/products.py has it, one of which is narrow. Maps
-// are (N, H, W, C) contiguous; what an op has not is null.
+// A convolution between a large map and a small one, as fastgan/convolutions/products.py has it, one of which is
+// narrow. Maps are (N, H, W, C) contiguous; what an op has not is null.
 struct Narrow {
   int64_t images, narrow, wide;  // channels
   int64_t h, w, height, width;   // of the small and of the large map

@@ -6,8 +6,8 @@
 
 namespace fastgan {
 
-// A convolution between a large map and a small one, as fastgan/ops/products.py has it. The kernel is square, of
-// stride * taps pixels, so that each place in the stride sees a convolution of `taps` taps and stride 1.
+// A convolution between a large map and a small one, as fastgan/convolutions/products.py has it. The kernel is square,
+// of stride * taps pixels, so that each place in the stride sees a convolution of `taps` taps and stride 1.
 struct Winograd {
   int64_t images, small, large;                           // small, large: channels of these maps
   int64_t h, w, height, width;                            // of the small and of the large map

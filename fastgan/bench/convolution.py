@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fastgan import tuning
 from fastgan.bench.timing import check_accuracy
-from fastgan.ops import convolution, products
+from fastgan.convolutions import convolution, products
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from torch import Tensor
 from fastgan import backend
 from fastgan.bench import apart
 from fastgan.bench.timing import Row
+from fastgan.convolutions import convolution
 from fastgan.data import Batch
 from fastgan.messages import log
-from fastgan.ops import convolution
 from fastgan.systems import create, names
 from fastgan.systems.base import System
 from fastgan.systems.config import build

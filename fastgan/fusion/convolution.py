@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from fastgan import tuning
+from fastgan.convolutions import convolution as _op
+from fastgan.convolutions import linear as _linear
+from fastgan.convolutions import narrow
 from fastgan.fusion import calls
 from fastgan.fusion.sites import Held, Site, called, input_of, name_of
-from fastgan.ops import convolution as _op
-from fastgan.ops import linear as _linear
-from fastgan.ops import narrow
 
 LEAST_KERNEL, LEAST_CHANNELS = 3, 64  # below, only what `tune` found is fused, and what makes or reads an image
 _CONDITIONS = (

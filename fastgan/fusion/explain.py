@@ -12,9 +12,9 @@ from torch import nn
 
 from fastgan import backend as _backend
 from fastgan import strict_json
+from fastgan.convolutions import merged
 from fastgan.fusion import calls, convolution, paired, rewrite, sigmoid, trial
 from fastgan.fusion.sites import Site
-from fastgan.ops import merged
 
 _WIDTH = 120  # columns of a printed table
 _WIDEST = {"module": 32, "pattern": 46}  # longer ones are broken

@@ -12,8 +12,8 @@ from torch.nn.utils import parametrizations
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.utils import _pytree as pytree
 
+from fastgan import recomputation
 from fastgan.nn.norm_act import in_parts
-from fastgan.ops import recompute
 from fastgan.random import private
 
 PROBED = 4  # images of each kind; batch statistics need two
@@ -53,7 +53,7 @@ def paired(discriminator: nn.Module, real: Tensor, fake: Tensor, *, one_pass: bo
 def is_one_pass(discriminator: nn.Module, real: Tensor, fake: Tensor) -> bool:
     """Whether `paired` makes one pass over such images when it is left the choice. Where it does not, the graph of the
     real images can be freed before that of the fake ones is made."""
-    return not recompute.active() and _pays(real) and not paired_reason(discriminator, real, fake)
+    return not recomputation.active() and _pays(real) and not paired_reason(discriminator, real, fake)
 
 
 def _pays(real: Tensor) -> bool:

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from fastgan.convolutions import merged
 from fastgan.fusion import calls
 from fastgan.fusion.sites import Held, Miss, Site, bound, called, input_of, name_of, why_not, why_not_convolution
-from fastgan.ops import merged
 
 _NEAREST = ("nearest", "nearest-exact")  # for x2 the same
 _MOVABLE = (*_NEAREST, "bilinear")  # their weights sum to one, so that a 1x1 convolution commutes with them

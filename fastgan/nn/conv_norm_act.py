@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from torch.nn.modules import module as _every_module  # holds the hooks that are registered for all modules
 
 from fastgan import backend
+from fastgan.convolutions import convolution
 from fastgan.nn.norm_act import NormAct2d
-from fastgan.ops import convolution
 from fastgan.reference.activation import ACTIVATIONS
 
 # Those whose derivative PyTorch takes from their result: they may overwrite what a convolution returned, which nothing

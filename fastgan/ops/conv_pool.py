@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from fastgan import backend as _backend
-from fastgan.ops import merged
+from fastgan.convolutions import merged
 from fastgan.reference import conv_pool as reference
 
 

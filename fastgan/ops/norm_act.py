@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastgan import backend as _backend
-from fastgan.ops import recompute
+from fastgan import recomputation
 from fastgan.ops.checks import check_parameter
 from fastgan.reference import norm_act as reference
 from fastgan.reference.activation import ACTIVATIONS
@@ -124,10 +124,10 @@ def _native(
     if torch.compiler.is_compiling():
         return _NormAct.apply(x, weight, bias, slope, running_mean, running_var, settings, instance, in_halves, shared)
     y = _apply(x, weight, bias, slope, running_mean, running_var, settings, instance, in_halves, shared)
-    if recompute.active() and y.requires_grad:
+    if recomputation.active() and y.requires_grad:
         x, weight, bias, slope, statistics = y.grad_fn.saved_tensors
         inputs = x, statistics, weight, bias, slope, *settings[-2:]
-        recompute.remember(y, torch.ops.fastgan.norm_act_apply.default, inputs)
+        recomputation.remember(y, torch.ops.fastgan.norm_act_apply.default, inputs)
     return y
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from fastgan import backend
 from fastgan.messages import log
-from fastgan.ops.recompute import recompute
 from fastgan.random import current
+from fastgan.recomputation import recompute
 from fastgan.systems.base import Part, Phase, System
 from fastgan.training import graph as graphs
 from fastgan.training import process

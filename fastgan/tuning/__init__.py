@@ -1,8 +1,7 @@
-"""What was measured to be fastest on this machine: `tune` measures and remembers, `choice` answers."""
+"""What `fastgan.tune` found to be fastest on this machine: `choice` answers, `store` keeps it."""
 
 from __future__ import annotations
 
-from fastgan.tuning.choices import EXACT, TORCH, Tunable, choice, forget, found, register
-from fastgan.tuning.measure import Measured, Report, tune
+from fastgan.tuning.choices import EXACT, TORCH, Tunable, choice, forget, found
 
-__all__ = ["EXACT", "TORCH", "Measured", "Report", "Tunable", "choice", "forget", "found", "register", "tune"]
+__all__ = ["EXACT", "TORCH", "Tunable", "choice", "forget", "found"]

@@ -20,7 +20,8 @@ EXACT = "float64"
 
 @dataclass(frozen=True)
 class Tunable:
-    """An op that `tune` can measure."""
+    """An op that `fastgan.tune` can measure. Its keys are tuples of numbers, strings, truth values, dtypes and such
+    tuples."""
 
     # Of a key: the name of each way -> a call of it on random data, which returns a tensor. TORCH is among them, and
     # EXACT may be: the same from the same data in float64, by which the others are judged.
@@ -30,23 +31,17 @@ class Tunable:
     replaces: Mapping[Callable[..., Any], Callable[..., Any]] = field(default_factory=dict)
 
 
-tunables: dict[str, Tunable] = {}
 _winners: Mapping[tuple[str, Any, int], str] | None = None  # (op, key, threads) -> name; None before the first question
 _remembering = threading.Lock()
 # (op, key) -> what is used now, while recording
 _recorded: ContextVar[dict[tuple[str, Any], str] | None] = ContextVar("choices", default=None)
 
 
-def register(op: str, tunable: Tunable) -> None:
-    """Makes `op` known to `tune`. Its keys are tuples of numbers, strings, truth values, dtypes and such tuples."""
-    tunables[op] = tunable
-
-
 def choice(op: str, key: Hashable, default: str) -> str:
     """The fastest way to compute `op` as measured here by `tune`, else `default`.
 
     Args:
-        op: a registered op.
+        op: its name.
         key: all that its speed depends on, but for the machine and the number of threads.
         default: the name of the way to take where nothing was measured.
     """

@@ -6,7 +6,7 @@ import torch
 from fastgan import backend, ops
 from fastgan.bench import apart, systems
 from fastgan.cli import main
-from fastgan.ops import convolution
+from fastgan.convolutions import convolution
 from fastgan.systems import names
 
 

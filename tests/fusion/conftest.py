@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from fastgan import backend, fuse, ops
+from fastgan.convolutions import merged
 from fastgan.fusion import activations, calls
-from fastgan.ops import merged
 
 
 class Calls:

@@ -8,10 +8,9 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from fastgan import fuse, paired
+from fastgan import fuse, paired, recomputation
 from fastgan.losses import lazy
 from fastgan.nn.norm_act import _parts, in_parts
-from fastgan.ops import recompute
 from fastgan.tuning import choices
 
 
@@ -24,13 +23,13 @@ def in_another_thread(function):
 
 
 def test_no_switch_is_seen_by_another_thread():
-    with in_parts(2), recompute.recompute(), lazy.counted() as counts, choices.recording() as asked:
-        assert (_parts.get(), recompute.active()) == (2, True)
-        assert in_another_thread(lambda: (_parts.get(), recompute.active())) == (1, False)
+    with in_parts(2), recomputation.recompute(), lazy.counted() as counts, choices.recording() as asked:
+        assert (_parts.get(), recomputation.active()) == (2, True)
+        assert in_another_thread(lambda: (_parts.get(), recomputation.active())) == (1, False)
         in_another_thread(lambda: lazy.Lazy(lambda x: x.sum())(torch.ones(1)))
         in_another_thread(lambda: choices.choice("op", (1,), "torch"))
         assert (counts, asked) == ({}, {})
-    assert (_parts.get(), recompute.active()) == (1, False)
+    assert (_parts.get(), recomputation.active()) == (1, False)
 
 
 def test_no_switch_stays_on_when_two_threads_overlap():
@@ -38,17 +37,17 @@ def test_no_switch_stays_on_when_two_threads_overlap():
     entered, left = threading.Event(), threading.Event()
 
     def second():
-        with in_parts(2), recompute.recompute():
+        with in_parts(2), recomputation.recompute():
             entered.set()
             left.wait(10)
 
     thread = threading.Thread(target=second)
-    with in_parts(2), recompute.recompute():
+    with in_parts(2), recomputation.recompute():
         thread.start()
         entered.wait(10)
     left.set()
     thread.join()
-    assert (_parts.get(), recompute.active()) == (1, False)
+    assert (_parts.get(), recomputation.active()) == (1, False)
 
 
 def discriminator():

@@ -17,8 +17,8 @@ from torch.nn.utils import parametrizations, parametrize
 from torch.testing import assert_close
 
 from fastgan import fuse, unfuse
+from fastgan.convolutions import convolution as convolution_op
 from fastgan.fusion import activations
-from fastgan.ops import convolution as convolution_op
 from tests.accuracy import assert_as_accurate
 
 SLOW_IN_FLOAT64 = activations.SLOW_IN_FLOAT64  # before a fixture empties it

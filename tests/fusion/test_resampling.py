@@ -14,7 +14,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from torch.testing import assert_close
 
 from fastgan import explain, fuse
-from fastgan.ops import merged
+from fastgan.convolutions import merged
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fastgan import backend, explain, fuse
-from fastgan.ops import convolution
+from fastgan.convolutions import convolution
 
 native = pytest.mark.skipif(backend.choose("norm_act", "cpu") != "native", reason="needs the compiled extension")
 

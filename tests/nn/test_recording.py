@@ -8,6 +8,8 @@ from torch import nn
 from torch.autograd import forward_ad
 
 from fastgan import backend
+from fastgan.convolutions.convolution import conv2d, conv_transpose2d
+from fastgan.convolutions.linear import linear
 from fastgan.nn import (
     BiasAct,
     ConvNormAct2d,
@@ -18,8 +20,6 @@ from fastgan.nn import (
     NormAct3d,
     ResizeConv2d,
 )
-from fastgan.ops.convolution import conv2d, conv_transpose2d
-from fastgan.ops.linear import linear
 
 
 class Called(nn.Module):

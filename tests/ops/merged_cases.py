@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from fastgan.ops import merged
+from fastgan.convolutions import merged
 from tests.accuracy import assert_as_accurate
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from fastgan.ops import conv_pool, merged
+from fastgan.convolutions import merged
+from fastgan.ops import conv_pool
 from fastgan.reference import conv_pool as reference
 from tests.ops.merged_cases import MergedCases, always, leaves  # noqa: F401
 

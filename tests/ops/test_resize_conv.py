@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch.testing import assert_close
 
-from fastgan.ops import merged, resize_conv
+from fastgan.convolutions import merged
+from fastgan.ops import resize_conv
 from fastgan.reference import resize_conv as reference
 from tests.ops.merged_cases import MergedCases, always, leaves  # noqa: F401
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fastgan import tuning
-from fastgan.ops import convolution, linear
+from fastgan.convolutions import convolution, linear
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from fastgan import tuning
+from fastgan import autotune, tuning
+from fastgan.autotune import tune
+from fastgan.convolutions import convolution, linear, products
 from fastgan.fusion import explain, fuse
-from fastgan.ops import convolution, linear, products
-from fastgan.tuning import choices, measure, store, tune
+from fastgan.tuning import choices, store
 
 
 class Net(nn.Module):
@@ -43,7 +44,7 @@ def fast(monkeypatch, small_layers):
             return {name: [1.0 if name == self.way else 2.0] * rounds for name in calls}
 
     clock = Clock()
-    monkeypatch.setattr(measure, "_interleaved", clock)
+    monkeypatch.setattr(autotune, "_interleaved", clock)
     return clock
 
 
@@ -159,7 +160,7 @@ def test_pytorch_is_kept_where_nothing_is_faster(fast):
 )
 def test_what_counts_as_faster(monkeypatch, small_layers, theirs, ours, chosen):
     monkeypatch.setattr(
-        measure, "_interleaved", lambda calls, rounds: {n: ours if n == "mm" else theirs for n in calls}
+        autotune, "_interleaved", lambda calls, rounds: {n: ours if n == "mm" else theirs for n in calls}
     )
     assert {row.choice for row in tune(nn.Sequential(nn.Conv2d(4, 4, 3)), example())} == {chosen}
 

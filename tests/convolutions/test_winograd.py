@@ -15,10 +15,10 @@ from torch._subclasses import FakeTensorMode
 from torch.testing import assert_close
 
 import fastgan
-from fastgan.ops import convolution, winograd
-from fastgan.ops.products import Layer
+from fastgan.convolutions import convolution, winograd
+from fastgan.convolutions.products import Layer
 from tests.accuracy import assert_as_accurate
-from tests.ops.ways import OPS, own_cache, theirs, watched
+from tests.convolutions.ways import OPS, own_cache, theirs, watched
 
 # images, channels of the large map, of the small one, size of the large map, kernel, stride, padding
 DCGAN = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,14 +15,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from fastgan.convolutions import convolution, linear, merged
 from fastgan.random import private
 from fastgan.tuning import choices, store
 
 LEAST_GAIN = 1.05  # over PyTorch, below which PyTorch's own way is kept
 LEAST_SECONDS = 50e-6  # that a call must gain: an op in Python costs some of that
-# Register what is tunable when they are imported, which this package, below them, does by name.
-_OPS = ("fastgan.ops", "fastgan.ops.convolution", "fastgan.ops.linear")
 _LEAST = 2e-3  # seconds that a measurement lasts
+TUNABLES = {**convolution.TUNABLES, **linear.TUNABLES, **merged.TUNABLES}
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,6 @@ def tune(module: nn.Module, example_input: Any, *, rounds: int = 9) -> Report:
         )
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, not {rounds}")
-    for name in _OPS:
-        importlib.import_module(name)
     with _untouched(module, parameters=callable(example_input)):
         with private(), choices.recording() as asked, _Replaced():
             if callable(example_input):
@@ -117,7 +114,7 @@ def tune(module: nn.Module, example_input: Any, *, rounds: int = 9) -> Report:
                 _forward_backward(module, example_input)
         with torch.autocast("cpu", enabled=False), torch.enable_grad():
             rows = {(op, key): _measure(op, key, before, rounds) for (op, key), before in asked.items()
-                    if op in choices.tunables}  # fmt: skip
+                    if op in TUNABLES}  # fmt: skip
     found = {(op, key, row.threads): row for (op, key), row in rows.items()}
     choices.remember({question: row.choice for question, row in found.items()})
     file = None
@@ -151,7 +148,7 @@ class _Replaced(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.functions: dict[Any, Callable[..., Any]] = {}
-        for tunable in choices.tunables.values():
+        for tunable in TUNABLES.values():
             self.functions.update(tunable.replaces)
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -160,7 +157,7 @@ class _Replaced(TorchFunctionMode):
 
 def _measure(op: str, key: Any, before: str, rounds: int) -> Measured:
     with private():
-        calls = choices.tunables[op].candidates(key)
+        calls = TUNABLES[op].candidates(key)
     exact = calls.pop(choices.EXACT, None)
     theirs = calls[choices.TORCH]()
     truth, ulps = (exact(), 1) if exact else (theirs.double(), 64)
@@ -178,7 +175,7 @@ def _measure(op: str, key: Any, before: str, rounds: int) -> Measured:
         if ratio >= max(LEAST_GAIN, gain) and min(times[choices.TORCH]) - min(seconds) >= LEAST_SECONDS:
             chosen, gain = name, ratio
     milliseconds = {name: round(1e3 * statistics.median(seconds), 4) for name, seconds in times.items()}
-    text = choices.tunables[op].describe(key)
+    text = TUNABLES[op].describe(key)
     return Measured(op, text, torch.get_num_threads(), before, chosen, gain, milliseconds, rejected)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fastgan import backend
-from fastgan.ops.products import Layer, channels_last, empty_map
+from fastgan.convolutions.products import Layer, channels_last, empty_map
 
 MOST, LEAST_WIDE, MOST_TAPS = 4, 16, 16  # channels of the image, of the wide map; rows and columns of a kernel
 

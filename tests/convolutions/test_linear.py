@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from fastgan import tuning
-from fastgan.ops import linear as op
-from fastgan.ops import products
+from fastgan.convolutions import linear as op
+from fastgan.convolutions import products
 from tests.accuracy import assert_as_accurate
 
 # oneDNN has no products in bfloat16 for processors without instructions for them.

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fastgan import tuning
-from fastgan.ops import convolution
+from fastgan.convolutions import convolution
 
 OPS = ("correlate", "spread", "weight_gradient")
 

@@ -15,10 +15,10 @@ from torch.testing import assert_close
 
 import fastgan
 from fastgan import backend
-from fastgan.ops import convolution, narrow
-from fastgan.ops.products import Layer
+from fastgan.convolutions import convolution, narrow
+from fastgan.convolutions.products import Layer
 from tests.accuracy import assert_as_accurate
-from tests.ops.ways import OPS, own_cache, theirs, watched
+from tests.convolutions.ways import OPS, own_cache, theirs, watched
 
 LAST = torch.channels_last
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan import backend, tuning
-from fastgan.ops import narrow, products, winograd
-from fastgan.ops.products import Layer
+from fastgan.convolutions import narrow, products, winograd
+from fastgan.convolutions.products import Layer
 
 # The ways to compute a product: PyTorch's, two of matrices, with fewer multiplications, and of an image and a wide map.
 TORCH, MM, ONEDNN, WINOGRAD, NARROW = tuning.TORCH, "mm", "onednn", "winograd", "narrow"
@@ -327,12 +327,9 @@ def _describe(layer: Layer) -> str:
     )
 
 
-for _op, _question in zip(_OPS, _QUESTIONS):
-    tuning.register(
-        _question,
-        tuning.Tunable(
-            functools.partial(_candidates, _op),
-            _describe,
-            {F.conv2d: conv2d, F.conv_transpose2d: conv_transpose2d},
-        ),
+TUNABLES = {
+    question: tuning.Tunable(
+        functools.partial(_candidates, op), _describe, {F.conv2d: conv2d, F.conv_transpose2d: conv_transpose2d}
     )
+    for op, question in zip(_OPS, _QUESTIONS)
+}

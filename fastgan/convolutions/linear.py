@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan import tuning
-from fastgan.ops import products
-from fastgan.ops.convolution import DTYPES, LEAST_WEIGHT, ONEDNN, TORCH, rounded_products, takes
+from fastgan.convolutions import products
+from fastgan.convolutions.convolution import DTYPES, LEAST_WEIGHT, ONEDNN, TORCH, rounded_products, takes
 
 
 class Layer(NamedTuple):
@@ -117,5 +117,7 @@ def _describe(layer: Layer) -> str:
     return f"{layer.inputs} to {layer.outputs}, {layer.rows} rows, {str(layer.dtype)[6:]}"
 
 
-for _op, _question in zip(_OPS, _QUESTIONS):
-    tuning.register(_question, tuning.Tunable(partial(_candidates, _op), _describe, {F.linear: linear}))
+TUNABLES = {
+    question: tuning.Tunable(partial(_candidates, op), _describe, {F.linear: linear})
+    for op, question in zip(_OPS, _QUESTIONS)
+}

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from fastgan import backend as _backend
 from fastgan import tuning
-from fastgan.ops import convolution
-from fastgan.ops.products import Layer
+from fastgan.convolutions import convolution
+from fastgan.convolutions.products import Layer
 from fastgan.reference import conv_pool as reference_pool
 from fastgan.reference import resize_conv as reference_resize
 
@@ -232,8 +232,7 @@ def _describe(pair: Pair) -> str:
 
 MERGED = "merged"
 _REFERENCES = {"resize_conv": reference_resize.resize_conv, "conv_pool": reference_pool.conv_pool}
-for _op in _REFERENCES:
-    tuning.register(_op, tuning.Tunable(functools.partial(_candidates, _op), _describe))
+TUNABLES = {op: tuning.Tunable(functools.partial(_candidates, op), _describe) for op in _REFERENCES}
 
 
 def check(op: str, x: Any, weight: Any, bias: Any, groups: Any) -> None:

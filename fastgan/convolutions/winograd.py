@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan import backend
-from fastgan.ops.products import LARGEST_BUFFER, Layer, channels_last, empty_map
+from fastgan.convolutions.products import LARGEST_BUFFER, Layer, channels_last, empty_map
 
 
 def possible(layer: Layer) -> bool:

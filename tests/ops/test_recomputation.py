@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fastgan
-from fastgan import ops
+from fastgan import ops, recomputation
 from fastgan.fusion.paired import is_one_pass
 from fastgan.nn import ConvNormAct2d, ConvTransposeNormAct2d
-from fastgan.ops import recompute
 
 native = pytest.mark.skipif(
     fastgan.backend.choose("norm_act", "cpu", "auto") != "native", reason="what PyTorch computes is not computed again"
@@ -91,7 +90,7 @@ def test_results_are_not_kept():
     gc.collect()
     assert now() is None
     calls, function = [], torch.ops.fastgan.norm_act_apply.default
-    recipe = next(iter(recompute._recipes.values()))
+    recipe = next(iter(recomputation._recipes.values()))
     recipe.function = lambda *inputs: calls.append(1) or function(*inputs)
     alive.loss.backward(retain_graph=True)
     first = weight.grad.clone()
@@ -101,7 +100,7 @@ def test_results_are_not_kept():
     assert weight.grad.equal(first)
     alive.loss = recipe = None
     gc.collect()
-    assert not recompute._recipes
+    assert not recomputation._recipes
 
 
 @native
@@ -166,16 +165,16 @@ def test_without_gradients_nothing_is_remembered():
     with fastgan.recompute(), torch.no_grad():
         y = network()(images())
     assert not hasattr(y, "_fastgan_recipe")
-    assert not recompute._recipes
+    assert not recomputation._recipes
 
 
 def test_contexts_nest_and_end():
-    assert not recompute.active()
+    assert not recomputation.active()
     with fastgan.recompute(), fastgan.recompute():
-        assert recompute.active()
+        assert recomputation.active()
     with pytest.raises(KeyError), fastgan.recompute():
         raise KeyError
-    assert not recompute.active()
+    assert not recomputation.active()
 
 
 def test_real_and_fake_pass_by_themselves():

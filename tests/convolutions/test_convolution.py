@@ -14,8 +14,8 @@ from torch.testing import assert_close
 
 from fastgan import tuning
 from fastgan.bench.timing import interleaved
+from fastgan.convolutions import convolution, products
 from fastgan.nn import ConvNormAct2d, ConvTransposeNormAct2d
-from fastgan.ops import convolution, products
 from tests.accuracy import assert_as_accurate
 
 WAYS = ("mm", "onednn")
