@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from fusion_networks import build
 from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils import _pytree as pytree
 
 from fastgan import fuse
+from tests.fusion.fusion_networks import build
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}  # of float64
 

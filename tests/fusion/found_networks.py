@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from random_networks import Program, Step
+from tests.fusion.random_networks import Program, Step
 
 
 def _sequential(*modules: str) -> str:

@@ -18,8 +18,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from hypothesis import strategies as st
-from random_changes import CHANGES
 from torch import nn
+
+from tests.fusion.random_changes import CHANGES
 
 Shape = tuple[int, ...]  # of one sample: (C, *)
 

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from comparing import is_fused, loss_of
-from fusion_networks import build
-from rank_launcher import RANKS
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 import fastgan
 from fastgan import backend, fuse
+from tests.fusion.comparing import is_fused, loss_of
+from tests.fusion.fusion_networks import build
+from tests.fusion.rank_launcher import RANKS
 
 STEPS = 3
 Result = dict[str, Any]

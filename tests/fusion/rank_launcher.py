@@ -1,6 +1,6 @@
 """Two processes that find each other through a file and run all distributed cases; they are started once a session.
 
-Each is `python rank_launcher.py RANK FOLDER`.
+Each is `python -m tests.fusion.rank_launcher RANK FOLDER`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 RANKS = 2
-MODULES = ("rank_cases", "shard_cases")
+MODULES = ("tests.fusion.rank_cases", "tests.fusion.shard_cases")
 
 
 class Found:
@@ -42,12 +42,11 @@ def run(timeout: float = 180) -> Found:
     """Runs CASES, functions of a rank by name, of all modules on both ranks."""
     temporary = tempfile.TemporaryDirectory()
     folder = Path(temporary.name)
-    here = Path(__file__).parent
-    paths = [str(here), str(here.parents[1]), os.environ.get("PYTHONPATH", "")]
+    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     ranks = []
     for rank in range(RANKS):
-        command = [sys.executable, "-W", "ignore", __file__, str(rank), str(folder)]
+        command = [sys.executable, "-W", "ignore", "-m", __name__, str(rank), str(folder)]
         with (folder / f"errors.{rank}").open("w") as errors:
             ranks.append(subprocess.Popen(command, env=environment, stderr=errors))
     deadline = time.monotonic() + timeout

@@ -7,9 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from comparing import is_fused, loss_of
-from fusion_networks import build
-from rank_cases import STEPS, both, optimizer_of
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import (
@@ -22,6 +19,9 @@ from torch.distributed.fsdp import (
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
 from fastgan import explain, fuse
+from tests.fusion.comparing import is_fused, loss_of
+from tests.fusion.fusion_networks import build
+from tests.fusion.rank_cases import STEPS, both, optimizer_of
 
 
 def networks(name: str) -> tuple[nn.Module, torch.Tensor]:

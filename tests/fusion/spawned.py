@@ -7,8 +7,8 @@ import torch
 
 def compute(network: torch.nn.Module, x: torch.Tensor, folder: str) -> None:
     torch.set_num_threads(1)
-    from comparing import run
-    from test_copies import places
+    from tests.fusion.comparing import run
+    from tests.fusion.test_copies import places
 
     for name, model in (("argument", network), ("file", torch.load(f"{folder}/model.pt", weights_only=False))):
         torch.save((run(model, x), places(model)), f"{folder}/{name}.pt")

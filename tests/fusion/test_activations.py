@@ -7,12 +7,12 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from comparing import assert_same
-from convolution_networks import two
 from torch import nn
 
 from fastgan import explain, fuse
 from fastgan.fusion import activations
+from tests.fusion.comparing import assert_same
+from tests.fusion.convolution_networks import two
 
 
 def image(*shape):

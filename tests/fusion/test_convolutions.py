@@ -9,9 +9,6 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
-from comparing import assert_equal, assert_same, run
-from convolution_networks import WEIGHTS, Doubled, convolution, image, small, two
-from fusion_networks import build, discriminator
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 from torch.testing import assert_close
@@ -20,6 +17,9 @@ from fastgan import fuse, unfuse
 from fastgan.convolutions import convolution as convolution_op
 from fastgan.fusion import activations
 from tests.accuracy import assert_as_accurate
+from tests.fusion.comparing import assert_equal, assert_same, run
+from tests.fusion.convolution_networks import WEIGHTS, Doubled, convolution, image, small, two
+from tests.fusion.fusion_networks import build, discriminator
 
 SLOW_IN_FLOAT64 = activations.SLOW_IN_FLOAT64  # before a fixture empties it
 

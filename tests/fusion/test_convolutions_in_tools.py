@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from comparing import assert_equal, loss_of
-from convolution_networks import WEIGHTS, image, small, two
-from fusion_networks import build, discriminator
 from torch import nn
 
 from fastgan import explain, fuse
+from tests.fusion.comparing import assert_equal, loss_of
+from tests.fusion.convolution_networks import WEIGHTS, image, small, two
+from tests.fusion.fusion_networks import build, discriminator
 
 pytestmark = pytest.mark.usefixtures("bias_op")
 

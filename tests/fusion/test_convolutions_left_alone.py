@@ -7,12 +7,12 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from comparing import assert_same
-from convolution_networks import Doubled, convolution, image, small, two
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 from fastgan import backend, explain, fuse
+from tests.fusion.comparing import assert_same
+from tests.fusion.convolution_networks import Doubled, convolution, image, small, two
 
 pytestmark = pytest.mark.usefixtures("bias_op")
 native = pytest.mark.skipif(backend.choose("bias_act", "cpu") != "native", reason="needs the compiled op")

@@ -8,13 +8,13 @@ import pickle
 
 import pytest
 import torch
-from comparing import EXACT, assert_equal, assert_same, both, is_fused, run
-from fusion_networks import NETWORKS, Residual, build
-from spawned import compute
 from torch import nn
 from torch.testing import assert_close
 
 from fastgan import explain, fuse, unfuse
+from tests.fusion.comparing import EXACT, assert_equal, assert_same, both, is_fused, run
+from tests.fusion.fusion_networks import NETWORKS, Residual, build
+from tests.fusion.spawned import compute
 
 
 def classes(network):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-import rank_launcher
 import torch
-from comparing import assert_equal
-from rank_cases import CASES, SIZES, SYNCHRONISED, synchronised, synchronised_steps
+
+from tests.fusion import rank_launcher
+from tests.fusion.comparing import assert_equal
+from tests.fusion.rank_cases import CASES, SIZES, SYNCHRONISED, synchronised, synchronised_steps
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from fusion_networks import Generator, Residual
 from torch import nn
 
 from fastgan import backend, explain, fuse, unfuse
+from tests.fusion.fusion_networks import Generator, Residual
 
 native = pytest.mark.skipif(backend.choose("norm_act", "cpu") != "native", reason="needs the compiled extension")
 

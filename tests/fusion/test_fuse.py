@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fusion_networks import NETWORKS, build
 from torch import nn
 from torch.testing import assert_close
 from torch.utils import _pytree as pytree
 
 from fastgan import backend, explain, fuse
+from tests.fusion.fusion_networks import NETWORKS, build
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}  # of float64
 

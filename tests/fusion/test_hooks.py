@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from comparing import assert_equal, assert_same, both, is_fused, run
-from fusion_networks import build
 from torch import nn
 from torch.nn.modules import module as every_module
 from torch.utils import _pytree as pytree
 
 from fastgan import fuse
+from tests.fusion.comparing import assert_equal, assert_same, both, is_fused, run
+from tests.fusion.fusion_networks import build
 
 
 class Seen(list):

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import pytest
 import torch
 import torch.nn.functional as F
-from comparing import assert_equal, is_fused
-from fusion_networks import build
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from fastgan import fuse
+from tests.fusion.comparing import assert_equal, is_fused
+from tests.fusion.fusion_networks import build
 
 STEPS = 3
 

@@ -18,17 +18,17 @@ from typing import Any
 
 import pytest
 import torch
-from found_networks import FOUND
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.configuration import set_hypothesis_home_dir
-from random_changes import handles, log, names
-from random_networks import FAMILIES, Program, Step, made, programs
 from torch import Tensor, nn
 from torch.autograd.graph import allow_mutation_on_saved_tensors
 from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import checkpoint
 
 from fastgan import backend, explain, fuse, unfuse
+from tests.fusion.found_networks import FOUND
+from tests.fusion.random_changes import handles, log, names
+from tests.fusion.random_networks import FAMILIES, Program, Step, made, programs
 
 DRAWS = int(os.environ.get("FASTGAN_PROPERTY_DRAWS", "4000"))
 FUSED_OPS = ("_NormAct", "_BiasAct")  # how the names of the autograd nodes of the fused ops begin

@@ -7,7 +7,6 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from comparing import assert_same
 from torch import nn
 from torch.nn.utils import parametrizations
 from torch.nn.utils.parametrizations import spectral_norm
@@ -15,6 +14,7 @@ from torch.testing import assert_close
 
 from fastgan import explain, fuse
 from fastgan.convolutions import merged
+from tests.fusion.comparing import assert_same
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import weakref
 import pytest
 import torch
 import torch.nn.functional as F
-from fusion_networks import NETWORKS, Functional, Inherited, Residual, Shared, build
 from torch import nn
 from torch.testing import assert_close
 
 from fastgan import explain, fuse, unfuse
+from tests.fusion.fusion_networks import NETWORKS, Functional, Inherited, Residual, Shared, build
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
 

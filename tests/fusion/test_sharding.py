@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import rank_launcher
 import torch
-from comparing import assert_equal
+
+from tests.fusion import rank_launcher
+from tests.fusion.comparing import assert_equal
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
 

@@ -6,11 +6,11 @@ import warnings
 
 import pytest
 import torch
-from fusion_networks import discriminator
 from torch import nn
 from torch.nn.utils import parametrizations
 
 from fastgan import explain, fuse
+from tests.fusion.fusion_networks import discriminator
 
 
 def layers(*end: nn.Module) -> nn.Sequential:

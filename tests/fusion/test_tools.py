@@ -7,8 +7,6 @@ import shutil
 
 import pytest
 import torch
-from comparing import EXACT, assert_equal, assert_same, both, is_fused, loss_of, run
-from fusion_networks import Inherited, Residual, build
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn.utils import prune
@@ -16,6 +14,8 @@ from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from fastgan import fuse, unfuse
+from tests.fusion.comparing import EXACT, assert_equal, assert_same, both, is_fused, loss_of, run
+from tests.fusion.fusion_networks import Inherited, Residual, build
 
 
 class Halved(nn.Module):

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from comparing import assert_equal, assert_same, both, is_fused, loss_of, run
-from fusion_networks import build
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from fastgan import explain, fuse, unfuse
+from tests.fusion.comparing import assert_equal, assert_same, both, is_fused, loss_of, run
+from tests.fusion.fusion_networks import build
 
 NAMES = ["sequential", "functional", "nested", "volumes"]
 # Gradients that are zero but for rounding, as of a bias before a norm, must not decide a step: no Adam, but with eps.

@@ -3,11 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from plain_loop import N, conv, images, leaves, linear, same_after_three_steps
 from torch import nn
 
 import fastgan
 from fastgan.systems import create
+from tests.systems.plain_loop import N, conv, images, leaves, linear, same_after_three_steps
 
 SMALL = {"resolution": 16, "channels": 1, "width": 3, "latent": 5}
 

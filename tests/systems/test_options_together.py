@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from plain_loop import images
 
 from fastgan.data import Batches, load
 from fastgan.systems import create
 from fastgan.training import Step
+from tests.systems.plain_loop import images
 
 BASE = {"resolution": 16, "channels": 1, "width": 4, "latent": 5}
 OWN = {"sgan": {"labels_per_class": 2, "labelled_batch": 4}, "acgan": {}, "wngan": {}, "began": {}}

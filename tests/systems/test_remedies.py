@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from plain_loop import images
 from torch import nn
 
 from fastgan.systems import create
 from fastgan.systems.adversarial import AdversarialConfig, rate_at
 from fastgan.training import Step
+from tests.systems.plain_loop import images
 
 SYSTEMS = ("gan", "dcgan", "lsgan", "wgan", "wgan-gp", "sngan")
 

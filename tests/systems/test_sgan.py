@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from plain_loop import N, batch_norm, leaves, same_after_three_steps
 from torch import nn
 
 import fastgan
 from fastgan.systems import create
+from tests.systems.plain_loop import N, batch_norm, leaves, same_after_three_steps
 
 SMALL = {"resolution": 16, "channels": 1, "width": 2, "latent": 6, "classes": 3, "labels_per_class": 2}
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from plain_loop import N, batch_norm, leaves, same_after_three_steps
 
 from fastgan.systems import create
+from tests.systems.plain_loop import N, batch_norm, leaves, same_after_three_steps
 
 
 def test_networks_are_those_of_dcgan():

@@ -3,10 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from plain_loop import N, batch_norm, conv, leaves, linear, same_after_three_steps
 
 import fastgan
 from fastgan.systems import create
+from tests.systems.plain_loop import N, batch_norm, conv, leaves, linear, same_after_three_steps
 
 
 def parameters(network):

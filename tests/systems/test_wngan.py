@@ -3,12 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from plain_loop import N, images, leaves, same_after_three_steps
 from torch import nn
 
 import fastgan
 from fastgan.systems import create
 from fastgan.systems.wngan import TPReLU, normalised
+from tests.systems.plain_loop import N, images, leaves, same_after_three_steps
 
 SMALL = {"resolution": 16, "channels": 1, "width": 2, "latent": 5}
 

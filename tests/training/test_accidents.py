@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from rank_run import pictures as noise
-from states import same, state
 
 from fastgan.training import Trainer, checkpoint, config, run
 from fastgan.training.health import not_finite
+from tests.training.rank_run import pictures as noise
+from tests.training.states import same, state
 
 SCRIPT = Path(__file__).with_name("rank_run.py")
 

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tape import TapeRecorder
 from torch import nn
 
 from fastgan.losses import Lazy, r1
@@ -17,6 +16,7 @@ from fastgan.systems import Phase, create
 from fastgan.training import GraphedStep, Step, graph
 from fastgan.training.ema import EMA
 from fastgan.training.health import Check
+from tests.training.tape import TapeRecorder
 
 
 @pytest.fixture(autouse=True)

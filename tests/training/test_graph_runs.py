@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
-from states import same, state
-from tape import TapeRecorder
 
 from fastgan.training import Trainer, graph
+from tests.training.states import same, state
+from tests.training.tape import TapeRecorder
 
 RUN = {
     "sample_every": 4, "checkpoint_every": 3, "log_every": 2, "samples": 4, "batch_size": 8, "evaluate_every": 0,

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from states import same, state
 from torch.utils import _pytree as pytree
 
 from fastgan.data import ImageData
 from fastgan.training import Trainer
+from tests.training.states import same, state
 
 SCRIPT = Path(__file__).with_name("rank_run.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from states import same, state
 
 import fastgan
 from fastgan.cli import main
@@ -18,6 +17,7 @@ from fastgan.data.decode import decode
 from fastgan.systems import create
 from fastgan.training import Trainer, checkpoint, config
 from fastgan.training.export import export
+from tests.training.states import same, state
 
 FEW = {
     "device": "cpu",

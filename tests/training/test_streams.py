@@ -6,7 +6,6 @@ import threading
 import pytest
 import torch
 import torch.nn.functional as F
-from states import same, state
 from torch.utils.checkpoint import checkpoint
 
 import fastgan
@@ -18,6 +17,7 @@ from fastgan.systems import create, names
 from fastgan.systems.dcgan import DCGAN
 from fastgan.training import Trainer
 from fastgan.training.step import Step
+from tests.training.states import same, state
 
 SETTINGS = {"batch_size": 8, "samples": 4, "log_every": 2, "checkpoint_every": 2, "sample_every": 3, "device": "cpu"}
 DRAWING = {"dropout": 0.3, "label_noise": 0.1, "label_flips": 0.05, "augment": "color,translation,cutout", "r1": 1.0}

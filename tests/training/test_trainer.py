@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from states import same, state
 
 from fastgan.data import Batches, ImageData
 from fastgan.systems import create
 from fastgan.training import Trainer, config, load
 from fastgan.training.report import picture
+from tests.training.states import same, state
 
 EVERY = {"sample_every": 4, "checkpoint_every": 3, "log_every": 2, "samples": 4, "batch_size": 8}
 
