@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastgan import backend, data, latent, losses, metrics, nn, ops, random, systems, training
+    from fastgan import backend, data, latent, losses, metrics, networks, nn, ops, random, systems, training
     from fastgan.autotune import tune
     from fastgan.fusion import fuse, unfuse
     from fastgan.fusion.explain import explain
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = ("backend", "data", "latent", "losses", "metrics", "nn", "ops", "random", "systems", "training")
+_MODULES = ("backend", "data", "latent", "losses", "metrics", "networks", "nn", "ops", "random", "systems", "training")
 _NAMES = {
     "GraphedStep": "fastgan.training",
     "Phase": "fastgan.systems",
@@ -51,6 +51,7 @@ __all__ = [
     "load",
     "losses",
     "metrics",
+    "networks",
     "nn",
     "ops",
     "paired",

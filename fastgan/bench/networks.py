@@ -11,11 +11,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.flop_counter import FlopCounterMode
 
 import fastgan
+from fastgan import networks as nets
 from fastgan.bench import apart
-from fastgan.bench import architectures as nets
 from fastgan.bench.timing import Row, WrongResult
 from fastgan.messages import log
 from fastgan.training import process
@@ -146,8 +147,13 @@ class NetworkCase:
         return result
 
 
-def _gan(make: Callable[[], nn.Module], discriminator: Callable[[], nn.Module]) -> Callable[[], Networks]:
-    return lambda: (make(), discriminator())
+def sngan(latent: int = 128, width: int = 256, discriminator_width: int = 128) -> Networks:
+    """SNGAN's ResNets for 32x32, spectral norm and no other in the discriminator (Miyato et al. 2018)."""
+    discriminator = nets.residual.discriminator(3, discriminator_width)
+    for module in discriminator.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            spectral_norm(module)
+    return nets.residual.generator(latent, [width] * 4, 3), discriminator
 
 
 # SNGAN at half its published widths (256, 128): a step then takes a second on two cores. CycleGAN contiguous, because
@@ -156,21 +162,21 @@ _CASES = (
     NetworkCase(
         "rc-dcgan",
         "resize-convolution DCGAN 64x64 step",
-        _gan(nets.resize_generator, nets.pool_discriminator),
+        lambda: (nets.resize_dcgan.generator(), nets.resize_dcgan.discriminator()),
         GANStep,
         *(64, ((3, 64, 64), (100, 1, 1)), 4),
     ),
     NetworkCase(
         "sngan",
         "SNGAN ResNet 32x32 step, widths 128 and 64",
-        _gan(lambda: nets.SNGANGenerator(width=128), lambda: nets.SNGANDiscriminator(width=64)),
+        lambda: sngan(width=128, discriminator_width=64),
         HingeStep,
         *(64, ((3, 32, 32), (128,)), 4),
     ),
     NetworkCase(
         "cyclegan",
         "CycleGAN generator 128x128, 6 blocks",
-        lambda: (nets.cyclegan_generator(blocks=6),),
+        lambda: (nets.resnet_translator(blocks=6),),
         Regression,
         *(1, ((3, 128, 128), (3, 128, 128)), 1, False),
     ),

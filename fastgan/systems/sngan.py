@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from fastgan.losses import Hinge
-from fastgan.nn import init
-from fastgan.systems import perceptron
+from fastgan.networks import perceptron, residual
 from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, with_dropout
-from fastgan.systems.residual import DownBlock, FirstBlock, generator
 from fastgan.systems.wgan_gp import RESOLUTIONS, one_of
 
 
@@ -53,11 +49,15 @@ class SNGAN(AdversarialSystem):
 
     def __init__(self, config: SNGANConfig) -> None:
         super().__init__(config)
+        width = config.discriminator_width or config.width
         if config.resolution == 1:
-            self.generator, self.discriminator = perceptron.generator(config), perceptron.discriminator(config)
+            self.generator = perceptron.generator(config.latent, config.width, config.channels)
+            discriminator = perceptron.discriminator(config.channels, width)
         else:
-            self.generator = generator(config.latent, widths(config.resolution, config.width), config.channels)
-            self.discriminator = discriminator(config)
+            of_maps = widths(config.resolution, config.width)
+            self.generator = residual.generator(config.latent, of_maps, config.channels)
+            discriminator = residual.discriminator(config.channels, width, config.resolution)
+        self.discriminator = with_dropout(discriminator, config.dropout)
         for module in self.discriminator.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 spectral_norm(module)
@@ -66,25 +66,3 @@ class SNGAN(AdversarialSystem):
 def widths(resolution: int, width: int) -> list[int]:
     """Channels of the generator's maps of 4x4, 8x8, ... pixels."""
     return [4 * width, 2 * width, width, width // 2, width // 4] if resolution == 64 else [width] * 4
-
-
-def discriminator(config: SNGANConfig) -> nn.Sequential:
-    """(N, channels, resolution, resolution) -> (N, 1) logits, the weights not yet normalised"""
-    width = config.discriminator_width or config.width
-    blocks: list[nn.Module]
-    if config.resolution == 64:
-        sizes = [width // 2, width, 2 * width, 4 * width, 8 * width]
-        blocks = [FirstBlock(config.channels, sizes[0]), *(DownBlock(*both) for both in pairwise(sizes))]
-    else:
-        sizes = [width]
-        blocks = [FirstBlock(config.channels, width), DownBlock(width, width)]
-        blocks += [DownBlock(width, width, halve=False) for _ in range(2)]
-    blocks.append(nn.Sequential(ReLUSum(), init.xavier(nn.Linear(sizes[-1], 1))))
-    return with_dropout(nn.Sequential(*blocks), config.dropout)
-
-
-class ReLUSum(nn.Module):
-    """(N, C, H, W) -> (N, C)"""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x).sum((2, 3))

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from fastgan.losses import Wasserstein, gradient_penalty
-from fastgan.nn import init
-from fastgan.systems import perceptron
+from fastgan.networks import perceptron, residual
 from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, at_least, with_dropout
 from fastgan.systems.base import Part
-from fastgan.systems.residual import DownBlock, FirstBlock, generator
 
 RESOLUTIONS = (1, 32, 64)
 
@@ -52,11 +49,15 @@ class WGANGP(AdversarialSystem):
 
     def __init__(self, config: WGANGPConfig) -> None:
         super().__init__(config)
+        width = config.discriminator_width or config.width
         if config.resolution == 1:
-            self.generator, self.discriminator = perceptron.generator(config), perceptron.discriminator(config)
-            return
-        self.generator = generator(config.latent, widths(config.resolution, config.width), config.channels)
-        self.discriminator = critic(config)
+            self.generator = perceptron.generator(config.latent, config.width, config.channels)
+            critic = perceptron.discriminator(config.channels, width)
+        else:
+            of_maps = widths(config.resolution, config.width)
+            self.generator = residual.generator(config.latent, of_maps, config.channels)
+            critic = residual.critic(config.channels, widths(config.resolution, width)[::-1])
+        self.discriminator = with_dropout(critic, config.dropout)
 
     def penalties(self, real: Tensor, fake: Tensor) -> Iterator[Part]:
         yield gradient_penalty(self.logits, real, fake, self.config.penalty), {}
@@ -66,19 +67,3 @@ class WGANGP(AdversarialSystem):
 def widths(resolution: int, width: int) -> list[int]:
     """Channels of the maps of 4x4, 8x8, ... pixels."""
     return [8 * width, 8 * width, 4 * width, 2 * width, width] if resolution == 64 else [2 * width] * 4
-
-
-def critic(config: WGANGPConfig) -> nn.Sequential:
-    """(N, channels, resolution, resolution) -> (N, 1): layer normalisation at 64x64, none at 32x32"""
-    sizes = widths(config.resolution, config.discriminator_width or config.width)[::-1]
-    blocks: list[nn.Module]
-    if config.resolution == 64:
-        blocks = [init.xavier(nn.Conv2d(config.channels, sizes[0], 3, padding=1))]
-        blocks += [DownBlock(before, after, layer_norm=True) for before, after in pairwise(sizes)]
-        last = nn.Sequential(nn.Flatten(), init.xavier(nn.Linear(sizes[-1] * 16, 1)))
-    else:
-        blocks = [FirstBlock(config.channels, sizes[0]), DownBlock(sizes[0], sizes[0])]
-        blocks += [DownBlock(sizes[0], sizes[0], halve=False) for _ in range(2)]
-        linear = init.xavier(nn.Linear(sizes[0], 1))
-        last = nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
-    return with_dropout(nn.Sequential(*blocks, last), config.dropout)

@@ -1,4 +1,6 @@
-"""Residual blocks of WGAN-GP and SNGAN, with the weights that the authors of both begin with."""
+"""Residual networks of WGAN-GP and SNGAN, with the weights that the authors of both begin with: Gulrajani et al.,
+"Improved Training of Wasserstein GANs", 2017; Miyato et al., "Spectral Normalization for Generative Adversarial
+Networks", 2018."""
 
 from __future__ import annotations
 
@@ -76,3 +78,48 @@ def generator(latent: int, widths: Sequence[int], channels: int) -> nn.Sequentia
         *(UpBlock(before, after) for before, after in pairwise(widths)),
         *(nn.BatchNorm2d(widths[-1]), nn.ReLU(True), init.xavier(last), nn.Tanh()),
     )
+
+
+def critic(channels: int, widths: Sequence[int]) -> nn.Sequential:
+    """WGAN-GP's: (N, channels, S, S) -> (N, 1), with `widths` of its maps from the largest to 4x4
+
+    Five widths, for 64x64, have layer normalisation; four, which are equal, for 32x32, have none.
+    """
+    blocks: list[nn.Module]
+    if len(widths) == 5:
+        blocks = [init.xavier(nn.Conv2d(channels, widths[0], 3, padding=1))]
+        blocks += [DownBlock(before, after, layer_norm=True) for before, after in pairwise(widths)]
+        last = nn.Sequential(nn.Flatten(), init.xavier(nn.Linear(widths[-1] * 16, 1)))
+    else:
+        blocks = _at_32(channels, widths[0])
+        linear = init.xavier(nn.Linear(widths[0], 1))
+        last = nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
+    return nn.Sequential(*blocks, last)
+
+
+def discriminator(channels: int, width: int, resolution: int = 32) -> nn.Sequential:
+    """SNGAN's: (N, channels, resolution, resolution) -> (N, 1) logits, the weights not yet normalised
+
+    width: channels of all maps at 32; at 64 (Miyato and Koyama 2018) from half to eight times as many.
+    """
+    blocks: list[nn.Module]
+    if resolution == 64:
+        widths = [width // 2, width, 2 * width, 4 * width, 8 * width]
+        blocks = [FirstBlock(channels, widths[0]), *(DownBlock(*both) for both in pairwise(widths))]
+    else:
+        widths = [width]
+        blocks = _at_32(channels, width)
+    return nn.Sequential(*blocks, nn.Sequential(ReLUSum(), init.xavier(nn.Linear(widths[-1], 1))))
+
+
+def _at_32(channels: int, width: int) -> list[nn.Module]:
+    """(N, channels, 32, 32) -> (N, width, 8, 8)"""
+    first = [FirstBlock(channels, width), DownBlock(width, width)]
+    return [*first, *(DownBlock(width, width, halve=False) for _ in range(2))]
+
+
+class ReLUSum(nn.Module):
+    """(N, C, H, W) -> (N, C)"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x).sum((2, 3))

@@ -1,0 +1,27 @@
+"""Networks of the papers, one architecture a file, which systems and `fastgan bench` share.
+
+    from fastgan.networks import UNet, patchgan
+    generator, discriminator = UNet(), patchgan(channels=6, norm="batch")
+
+`dcgan`, `resize_dcgan`, `residual` and `perceptron` are modules, each with a `generator` and a `discriminator`. Only
+`dcgan` is built of fused layers; `fastgan.fuse` makes the others, which are plain torch.nn, faster.
+"""
+
+from fastgan.networks import dcgan, perceptron, residual, resize_dcgan
+from fastgan.networks.patchgan import patchgan
+from fastgan.networks.resnet_translator import resnet_translator
+from fastgan.networks.srgan import SRGANGenerator
+from fastgan.networks.unet import UNet
+from fastgan.networks.vgg import vgg19
+
+__all__ = [
+    "SRGANGenerator",
+    "UNet",
+    "dcgan",
+    "patchgan",
+    "perceptron",
+    "residual",
+    "resize_dcgan",
+    "resnet_translator",
+    "vgg19",
+]
