@@ -33,9 +33,9 @@ demo: install ## train a GAN on digits into runs/demo and measure it beside eage
 	$(BIN)/fastgan bench step --no-compile --rounds 3
 	@echo "look at $(DEMO)/grid.png and $(DEMO)/samples/"
 
-# A process a core and one thread in each: tests of threads set their number themselves.
+# A process a core; tests run on one thread each (tests/conftest.py).
 test: install ## run every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 SANITIZED := build/sanitized
 sanitize: install ## run the op tests on a build with AddressSanitizer and UndefinedBehaviorSanitizer

@@ -9,6 +9,11 @@ import signal
 from pathlib import Path
 
 import pytest
+
+# Before torch is imported; child processes take it over. Networks of this size gain nothing from a second thread, and
+# two processes of two threads each wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 
 from fastgan import backend
@@ -51,8 +56,10 @@ def _missing(path: Path) -> str | None:
 
 
 @pytest.fixture(autouse=True)
-def _seeded():
+def _alike():
+    """Every test begins with the same random numbers and on one thread, whatever the one before it has left."""
     torch.manual_seed(0)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="session")

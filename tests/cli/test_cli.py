@@ -22,22 +22,12 @@ from fastgan.systems import names
 from fastgan.systems.config import build
 from fastgan.systems.registry import find
 from fastgan.training import Settings, checkpoint, config
-
-TINY = ["--resolution", "16", "--width", "8", "--set", "latent=8", "--samples", "4", "--device", "cpu"]
-EVERY = ["--sample-every", "2", "--checkpoint-every", "2", "--log-every", "1", "--batch-size", "8"]
+from tests.cli.conftest import EVERY, TINY
 
 
 def interruptible():
     """Ctrl-C as in a terminal; a shell's background jobs ignore it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +36,6 @@ def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "digits"
     assert main(["train", "dcgan", "--data", "digits", *TINY, *EVERY, "--steps", "4", "--out", str(out)]) == 0
     return out
-
-
-def error(capsys, *arguments):
-    """The one line on stderr, without a traceback."""
-    assert main(list(map(str, arguments))) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    return lines[0]
 
 
 def wait_for(path, process):
@@ -70,16 +52,16 @@ class TestTrain:
         assert checkpoint.load(run / "checkpoint.pt")["step"] == 4
         options = config.read(run / "config.yaml")["options"]
         assert options["channels"] == 1  # the data's
-        assert (options["width"], options["latent"]) == (8, 8)
+        assert (options["width"], options["latent"]) == (8, 7)
 
-    def test_resume(self, run, tmp_path, capsys):
+    def test_resume(self, run, tmp_path, capsys, error):
         run = shutil.copytree(run, tmp_path / "run")
         assert main(["train", "--resume", str(run)]) == 0
         assert "has done its 4 steps" in capsys.readouterr().out
         assert main(["train", "--resume", str(run), "--steps", "5", "--device", "cpu"]) == 0
         assert checkpoint.load(run / "checkpoint.pt")["step"] == 5
         capsys.readouterr()
-        assert "has done 5 steps; steps must be more, not 3" in error(capsys, "train", "--resume", run, "--steps", "3")
+        assert "has done 5 steps; steps must be more, not 3" in error("train", "--resume", run, "--steps", "3")
 
     @pytest.mark.parametrize(
         ("system", "data", "resolution", "channels"),
@@ -124,17 +106,17 @@ class TestTrain:
             (["dcgan", "--device", "cuda:99"], "no device 'cuda:99'"),
         ],
     )
-    def test_says_what_is_wrong(self, capsys, tmp_path, arguments, message):
-        assert message in error(capsys, "train", *arguments, *(["--out", tmp_path / "run"] if arguments else []))
+    def test_says_what_is_wrong(self, error, tmp_path, arguments, message):
+        assert message in error("train", *arguments, *(["--out", tmp_path / "run"] if arguments else []))
         assert not (tmp_path / "run").exists()
 
-    def test_out_holds_a_run(self, run, capsys):
-        line = error(capsys, "train", "dcgan", *TINY, "--out", run)
+    def test_out_holds_a_run(self, run, error):
+        line = error("train", "dcgan", *TINY, "--out", run)
         assert line.startswith("fastgan: error: ")
         assert f"fastgan train --resume {run}" in line
 
-    def test_resume_with_changes(self, run, tmp_path, capsys, caplog):
-        line = error(capsys, "train", "--resume", run, "--batch-size", "4", "--width", "16", "--seed", "3")
+    def test_resume_with_changes(self, run, tmp_path, error, caplog):
+        line = error("train", "--resume", run, "--batch-size", "4", "--width", "16", "--seed", "3")
         assert "cannot go on with options.width: 8 -> 16; seed: 0 -> 3. What may change is" in line
         shutil.copytree(run, tmp_path / "run")
         with caplog.at_level("INFO", "fastgan"):
@@ -145,7 +127,7 @@ class TestTrain:
         assert "goes on with options.learning_rate: 0.0002 -> 0.0001; steps: 4 -> 7; log_every: 1 -> 3" in caplog.text
         assert config.read(tmp_path / "run" / "config.yaml")["log_every"] == 3
 
-    def test_resume_with_an_edited_configuration(self, run, tmp_path, capsys):
+    def test_resume_with_an_edited_configuration(self, run, tmp_path, capsys, error):
         shutil.copytree(run, tmp_path / "run")
         file = tmp_path / "run" / "config.yaml"
         file.write_text(file.read_text().replace("steps: 4", "steps: 6"))
@@ -153,15 +135,15 @@ class TestTrain:
         assert checkpoint.load(tmp_path / "run" / "checkpoint.pt")["step"] == 6
         file.write_text(file.read_text().replace("width: 8", "width: 4"))
         capsys.readouterr()
-        assert "options.width: 8 -> 4" in error(capsys, "train", "--resume", tmp_path / "run", "--steps", "7")
+        assert "options.width: 8 -> 4" in error("train", "--resume", tmp_path / "run", "--steps", "7")
         file.write_text("log_evry: 3")
-        assert "did you mean log_every" in error(capsys, "train", "--resume", tmp_path / "run")
+        assert "did you mean log_every" in error("train", "--resume", tmp_path / "run")
 
     @pytest.mark.parametrize("option", ["--out", "--config", "--preset=quick"])
-    def test_resume_has_its_own(self, run, capsys, option):
+    def test_resume_has_its_own(self, run, error, option):
         name, equals, _ = option.partition("=")
         value = [] if equals else ["x"]
-        assert f"{name} does not go with --resume" in error(capsys, "train", "--resume", run, option, *value)
+        assert f"{name} does not go with --resume" in error("train", "--resume", run, option, *value)
 
     def test_config(self, run, tmp_path, capsys):
         again = tmp_path / "again"
@@ -186,18 +168,18 @@ class TestTrain:
             assert main([*arguments, steps]) == 0
             assert checkpoint.load(tmp_path / "run" / "checkpoint.pt")["step"] == int(steps)
 
-    def test_init_from(self, run, tmp_path, capsys):
+    def test_init_from(self, run, tmp_path, capsys, error):
         out = tmp_path / "new"
         begin = ["train", "dcgan", "--data", "digits", *TINY, *EVERY, "--init-from", str(run)]
         assert main([*begin, "--steps", "1", "--out", str(out)]) == 0
         assert f"tensors of generator from {run}" in (out / "log.txt").read_text()
         assert main([*begin, "--steps", "2", "--out", str(out), "--continue"]) == 0
         capsys.readouterr()
-        line = error(capsys, "train", "--resume", run, "--init-from", run)
+        line = error("train", "--resume", run, "--init-from", run)
         assert "--init-from does not go with --resume" in line
 
-    def test_resume_without_a_run(self, tmp_path, capsys):
-        assert "holds no run" in error(capsys, "train", "--resume", tmp_path)
+    def test_resume_without_a_run(self, tmp_path, error):
+        assert "holds no run" in error("train", "--resume", tmp_path)
 
     def test_unknown_option(self, capsys):
         with pytest.raises(SystemExit, match="2"):
@@ -259,10 +241,10 @@ class TestSample:
         assert draw() != draw("--seed", "1")
         assert draw() != draw("--raw")
 
-    def test_says_what_is_wrong(self, run, tmp_path, capsys):
-        assert "holds no run" in error(capsys, "sample", tmp_path)
-        assert "count must be at least 1" in error(capsys, "sample", run, "--count", "0")
-        assert "nowhere" in error(capsys, "sample", run, "--out", tmp_path / "nowhere" / "grid.png")
+    def test_says_what_is_wrong(self, run, tmp_path, error):
+        assert "holds no run" in error("sample", tmp_path)
+        assert "count must be at least 1" in error("sample", run, "--count", "0")
+        assert "nowhere" in error("sample", run, "--out", tmp_path / "nowhere" / "grid.png")
 
 
 def test_systems_lists_systems_and_data(capsys):
@@ -272,7 +254,7 @@ def test_systems_lists_systems_and_data(capsys):
     assert re.search(r"\bdigits\b.*\bemoji\b", text, re.DOTALL)
 
 
-def test_systems_explains_the_options_of_one(capsys, monkeypatch):
+def test_systems_explains_the_options_of_one(capsys, monkeypatch, error):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["systems", "dcgan"]) == 0
     text = capsys.readouterr().out
@@ -281,7 +263,7 @@ def test_systems_explains_the_options_of_one(capsys, monkeypatch):
     assert re.search(r"^  discriminator_width +none +none: width$", text, re.MULTILINE)
     assert re.search(r"^  upsampling +transposed +transposed convolutions; or", text, re.MULTILINE)
     assert "upsampling=resize" in text[text.index("--preset quick") :]
-    assert "did you mean dcgan" in error(capsys, "systems", "dcgam")
+    assert "did you mean dcgan" in error("systems", "dcgam")
 
 
 def test_help_does_not_import_torch():
@@ -331,14 +313,14 @@ class TestPreset:
         assert (written["options"]["upsampling"], written["batch_size"]) == ("transposed", 64)
         assert "preset" not in caplog.text
 
-    def test_a_file_says_everything(self, tmp_path, capsys):
+    def test_a_file_says_everything(self, tmp_path, capsys, error):
         file = tmp_path / "options.yaml"
         file.write_text("system: dcgan\ndata: digits\noptions: {width: 4, latent: 4}\nsteps: 1\nsamples: 4\n")
         assert main(["train", "--config", str(file), "--device", "cpu", "--out", str(tmp_path / "run")]) == 0
         written = config.read(tmp_path / "run" / "config.yaml")
         assert (written["options"]["upsampling"], written["batch_size"]) == ("transposed", 64)
         capsys.readouterr()
-        line = error(capsys, "train", "--config", file, "--preset", "quick", "--out", tmp_path / "other")
+        line = error("train", "--config", file, "--preset", "quick", "--out", tmp_path / "other")
         assert "--preset does not go with --config" in line
 
     def test_goes_on_as_it_began(self, tmp_path):
@@ -411,8 +393,8 @@ class TestWords:
             ("betas=1", "betas must be 2 values (a number, a number), not (1.0,)"),
         ],
     )
-    def test_set(self, capsys, tmp_path, text, message):
-        assert message in error(capsys, "train", "dcgan", "--set", text, "--out", tmp_path / "run")
+    def test_set(self, error, tmp_path, text, message):
+        assert message in error("train", "dcgan", "--set", text, "--out", tmp_path / "run")
 
     def test_alone_and_version(self, capsys):
         assert main([]) == 0
@@ -421,6 +403,6 @@ class TestWords:
             main(["--version"])
         assert capsys.readouterr().out.startswith("fastgan 0.")
 
-    def test_a_checkpoint_is_no_run(self, run, capsys):
-        line = error(capsys, "sample", run / "checkpoint.pt")
+    def test_a_checkpoint_is_no_run(self, run, error):
+        line = error("sample", run / "checkpoint.pt")
         assert f"checkpoint.pt is a file; a run is its directory: {run}" in line

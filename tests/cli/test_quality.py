@@ -12,44 +12,11 @@ from PIL import Image
 from fastgan.cli import main
 from fastgan.data import load, save_png
 
-TINY = ["--resolution", "16", "--width", "8", "--set", "latent=7", "--samples", "4", "--device", "cpu"]
-EVERY = ["--sample-every", "2", "--checkpoint-every", "2", "--log-every", "1", "--batch-size", "8"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """A classifier good enough to see that there is one."""
     monkeypatch.setattr("fastgan.metrics.classifier.STEPS", 50)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "digits"
-    assert (
-        main(["train", "dcgan", "--data", "digits", *TINY, *EVERY, "--lr", "0.05", "--steps", "5", "--out", str(out)])
-        == 0
-    )
-    return out
-
-
-@pytest.fixture
-def wrong(capsys):
-    """The one line that a mistake gives."""
-
-    def command(*arguments):
-        assert main(list(map(str, arguments))) == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        return line
-
-    return command
 
 
 class TestEvaluate:
@@ -88,23 +55,23 @@ class TestEvaluate:
         assert main(["evaluate", str(run), *arguments]) == 0
         assert "network.pt, SHA-256 " in capsys.readouterr().out
 
-    def test_an_exported_generator(self, run, tmp_path, wrong):
+    def test_an_exported_generator(self, run, tmp_path, error):
         out = tmp_path / "digits.safetensors"
         assert main(["export", str(run), "--out", str(out)]) == 0
-        assert "does not say what it was trained on: --data NAME" in wrong("evaluate", out)
+        assert "does not say what it was trained on: --data NAME" in error("evaluate", out)
         assert main(["evaluate", str(out), "--data", "digits", "--samples", "30", "--metrics", "kernel"]) == 0
 
-    def test_says_what_is_wrong(self, run, tmp_path, wrong):
-        assert "holds no run" in wrong("evaluate", tmp_path)
-        assert "samples must be at least 20, got 3" in wrong("evaluate", run, "--samples", 3)
-        assert "no metric fid; accepted: frechet," in wrong("evaluate", run, "--metrics", "fid")
-        assert "there is no file nowhere.pt" in wrong("evaluate", run, "--inception", "nowhere.pt")
-        assert "there is no directory /nowhere" in wrong("evaluate", run, "--json", "/nowhere/scores.json")
-        assert "unknown data set 'digit'" in wrong("evaluate", run, "--data", "digit")
+    def test_says_what_is_wrong(self, run, tmp_path, error):
+        assert "holds no run" in error("evaluate", tmp_path)
+        assert "samples must be at least 20, got 3" in error("evaluate", run, "--samples", 3)
+        assert "no metric fid; accepted: frechet," in error("evaluate", run, "--metrics", "fid")
+        assert "there is no file nowhere.pt" in error("evaluate", run, "--inception", "nowhere.pt")
+        assert "there is no directory /nowhere" in error("evaluate", run, "--json", "/nowhere/scores.json")
+        assert "unknown data set 'digit'" in error("evaluate", run, "--data", "digit")
         moved = shutil.copytree(run, tmp_path / "run")
         text = (moved / "config.yaml").read_text().replace("data: digits", "data: photos")
         (moved / "config.yaml").write_text(text)
-        assert "unknown data set 'photos'" in (line := wrong("evaluate", moved))
+        assert "unknown data set 'photos'" in (line := error("evaluate", moved))
         assert "--data NAME gives other data" in line
 
 
@@ -128,12 +95,12 @@ class TestProject:
         original = np.array(Image.open(tmp_path / "digit.png").resize((16, 16), Image.Resampling.BICUBIC)).astype(int)
         np.testing.assert_allclose(picture[8:72:4, 8:72:4].astype(int), original, atol=2)
 
-    def test_says_what_is_wrong(self, run, tmp_path, wrong):
+    def test_says_what_is_wrong(self, run, tmp_path, error):
         (tmp_path / "text.png").write_text("no picture")
-        assert "there is no picture nowhere.png" in wrong("project", run, "nowhere.png")
-        assert "text.png cannot be used: not a picture" in wrong("project", run, tmp_path / "text.png")
-        assert "--steps must be at least 1" in wrong("project", run, tmp_path / "text.png", "--steps", 0)
-        assert "ends in .png" in wrong("project", run, tmp_path / "text.png", "--out", "way.gif")
+        assert "there is no picture nowhere.png" in error("project", run, "nowhere.png")
+        assert "text.png cannot be used: not a picture" in error("project", run, tmp_path / "text.png")
+        assert "--steps must be at least 1" in error("project", run, tmp_path / "text.png", "--steps", 0)
+        assert "ends in .png" in error("project", run, tmp_path / "text.png", "--out", "way.gif")
 
 
 class TestReport:
@@ -143,7 +110,7 @@ class TestReport:
         assert main(["report", str(run)]) == 0
         assert (run / "report.html").exists()
 
-    def test_says_what_is_wrong(self, run, tmp_path, wrong):
-        assert "holds no run" in wrong("report", tmp_path)
-        assert "ends in .html" in wrong("report", run, "--out", tmp_path / "page.pdf")
-        assert "there is no directory /nowhere" in wrong("report", run, "--out", "/nowhere/page.html")
+    def test_says_what_is_wrong(self, run, tmp_path, error):
+        assert "holds no run" in error("report", tmp_path)
+        assert "ends in .html" in error("report", run, "--out", tmp_path / "page.pdf")
+        assert "there is no directory /nowhere" in error("report", run, "--out", "/nowhere/page.html")

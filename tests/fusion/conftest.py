@@ -4,7 +4,6 @@ import copy
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 from fastgan import backend, fuse, ops
 from fastgan.convolutions import merged
@@ -65,14 +64,6 @@ def small_maps_too(monkeypatch):
     monkeypatch.setattr(activations, "SLOW_IN_FLOAT64", ())
     monkeypatch.setattr(activations, "LEAST_ELEMENTS", (0, 0))
     monkeypatch.setattr(merged, "LEAST", dict.fromkeys(merged.LEAST, merged.Least(0, 0, 0)))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -10,15 +10,6 @@ from fastgan.latent import arithmetic, combine, directions, interpolate, project
 from fastgan.systems import create
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Networks of this size gain nothing from a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def random(*shape, seed=0, dtype=torch.float32):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 

@@ -51,15 +51,6 @@ FUNCTIONS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The samples are too small for more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @functools.cache
 def samples(name: str, dtype: torch.dtype, reference: bool = False) -> list[Any]:
     info = next(info for info in op_db if info.name == name and not info.variant_test_name)

@@ -6,15 +6,6 @@ from fastgan.systems import create
 TINY = {"resolution": 16, "channels": 1, "width": 8, "latent": 8}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks of this size gain nothing from a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def tiny():
     """Make a new tiny DCGAN: the same weights each time."""
