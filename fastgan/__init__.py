@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from fastgan.fusion.explain import explain
     from fastgan.fusion.paired import paired
     from fastgan.recomputation import recompute
+    from fastgan.runs import load
     from fastgan.systems import Phase
-    from fastgan.training import GraphedStep, Trainer, load
+    from fastgan.training import GraphedStep, Trainer
 
 __version__ = "0.1.0"
 
@@ -32,7 +33,7 @@ _NAMES = {
     "Trainer": "fastgan.training",
     "explain": "fastgan.fusion",
     "fuse": "fastgan.fusion",
-    "load": "fastgan.training",
+    "load": "fastgan.runs",
     "paired": "fastgan.fusion.paired",
     "recompute": "fastgan.recomputation",
     "tune": "fastgan.autotune",

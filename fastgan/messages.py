@@ -60,3 +60,16 @@ def heard_by(
         yield
     finally:
         _listeners.reset(token)
+
+
+def duration(seconds: float) -> str:
+    """ "50 seconds", "27 minutes", "3 hours 20 minutes" """
+    if seconds < 100:
+        return f"{seconds:.0f} second{'s' if round(seconds) != 1 else ''}"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} minutes"
+    hours, minutes = divmod(round(minutes, -1), 60)
+    days, hours = divmod(hours, 24)
+    parts = (days, "day"), (hours, "hour"), (0 if days else minutes, "minute")
+    return " ".join(f"{count} {unit}{'s' if count > 1 else ''}" for count, unit in parts if count)

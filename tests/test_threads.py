@@ -102,7 +102,7 @@ class Parts:
     def batches(self) -> list[Tensor]:
         of_list = Batches([(image, 1) for image in self.images.clamp(-1, 1)], 3, flip=True)
         in_memory = Batches(pictures(), 8, seed=5)
-        return [next(of_list).images, next(of_list).images, next(in_memory).images]
+        return [next(of_list).image, next(of_list).image, next(in_memory).image]
 
     def decoded(self) -> list[Tensor]:
         found = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ import fastgan
 from fastgan.bench import apart
 from fastgan.bench.peers import CapturedStep, DCGANStep
 from fastgan.bench.timing import WARM, Row, WrongResult
+from fastgan.data import Batch
 from fastgan.systems import create
 from fastgan.training import process
 from fastgan.training.step import Step
@@ -98,7 +98,7 @@ def _channels_last(network: nn.Module) -> nn.Module:
 
 
 def _batch(batch: int, device: str) -> Any:
-    return SimpleNamespace(images=images(batch, True, device), labels=None)
+    return Batch(image=images(batch, True, device))
 
 
 def _ours(how: dict[str, Any], weights_of: DCGANStep | None = None, device: str = "cpu") -> Step:

@@ -40,7 +40,7 @@ def images(batch: int) -> Batch:
     """Random, the same at every call."""
     random = torch.Generator().manual_seed(0)
     pixels = torch.rand((batch, 3, 32, 32), generator=random) * 2 - 1
-    return Batch(pixels.contiguous(memory_format=torch.channels_last), torch.arange(batch) % 10)
+    return Batch(image=pixels.contiguous(memory_format=torch.channels_last), label=torch.arange(batch) % 10)
 
 
 def variant(name: str, dtype: str, how: str, batch: int | None = None) -> Callable[[], list[float]]:

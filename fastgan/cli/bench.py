@@ -58,7 +58,7 @@ def add(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from fastgan.data.writing import check_file
+    from fastgan.files import check_file
 
     for name in ("batch_size", "rounds", "compile_limit"):
         given = getattr(args, name, None)

@@ -34,19 +34,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def system_of(args: argparse.Namespace) -> System:
-    """The trained system that the options name. ValueError, OSError as `fastgan.training.load`."""
+    """The trained system that the options name. ValueError, OSError as `fastgan.load`."""
     if not 0 <= args.seed < 2**63:
         raise ValueError(f"--seed must lie in 0..2**63 - 1, not {args.seed}")
     if Path(args.run).suffix == ".safetensors" and (args.raw or args.checkpoint != "last"):
         raise ValueError(f"{args.run} holds one set of weights; --raw and --checkpoint choose among those of a run")
-    from fastgan.training import load
+    from fastgan.runs import load
 
     return load(args.run, averaged=not args.raw, which=args.checkpoint, device=args.device)
 
 
 def check_out(out: str, *suffixes: str) -> str:
     """The suffix of the file to write. Errors as `check_file`: before anything is computed."""
-    from fastgan.data.writing import check_file
+    from fastgan.files import check_file
 
     return check_file(out, *suffixes).suffix.lower()
 

@@ -30,10 +30,10 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from fastgan.data import load
-    from fastgan.data.writing import check_file, replace_file
+    from fastgan.files import check_file, replace_file
     from fastgan.metrics.inception import FileFeatures
     from fastgan.metrics.scores import Scores, check_metrics, evaluate
-    from fastgan.training.run import Run
+    from fastgan.runs.run import Run
 
     names = check_metrics(part.strip() for part in args.metrics.split(",")) if args.metrics is not None else None
     if getattr(args, "labels", None):
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _weights(args: argparse.Namespace, exported: bool) -> dict[str, Any]:
-    from fastgan.training.run import Run, versions
+    from fastgan.runs.run import Run, versions
 
     if exported:
         return {"weights": str(args.run), **versions()}

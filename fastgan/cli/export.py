@@ -30,8 +30,8 @@ def add(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from fastgan.training.export import export
-    from fastgan.training.run import quoted
+    from fastgan.runs.export import export
+    from fastgan.runs.run import quoted
 
     out = args.out or f"{Path(args.run).resolve().name}.safetensors"
     with _quiet():

@@ -19,8 +19,8 @@ def add(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from fastgan.data.writing import check_file, replace_file
-    from fastgan.training.page import page
+    from fastgan.files import check_file, replace_file
+    from fastgan.runs.page import page
 
     out = Path(args.out) if args.out else Path(args.run) / "report.html"
     if args.out:

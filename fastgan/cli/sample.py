@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 def _is_single(args: argparse.Namespace) -> bool:
     """Whether --out is one picture, else it is a folder of them; an error if it can be neither."""
     from fastgan.data.pictures import FORMATS
-    from fastgan.data.writing import any_of, check_file, check_folder, names_folder
+    from fastgan.files import any_of, check_file, check_folder, names_folder
 
     if not names_folder(args.out):
         if Path(args.out).suffix.lower() not in FORMATS:

@@ -101,8 +101,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--steps must be at least 1, not {given['steps']}")
     if not 0 <= given.get("seed", 0) < 2**63:
         raise ValueError(f"--seed must lie in 0..2**63 - 1, not {given['seed']}")
-    from fastgan.training.distributed import join, leave
-    from fastgan.training.run import quoted
+    from fastgan.distributed import join, leave
+    from fastgan.runs.run import quoted
 
     ranks, _ = join(given.get("device", "auto"))
     trainer = _resumed(given) if "resume" in given else _started(given, ranks)
@@ -135,8 +135,8 @@ def _resumed(given: dict[str, Any]) -> Any:
 
 
 def _again(out: str, given: dict[str, Any]) -> Any:
+    from fastgan.runs.run import Run
     from fastgan.training import Trainer
-    from fastgan.training.run import Run
 
     changes = _settings(given)
     if "set" in given or any(name in given for name in OPTIONS):
@@ -149,9 +149,10 @@ def _started(given: dict[str, Any], ranks: Any) -> Any:
     import dataclasses
 
     from fastgan.data.registry import absolute
+    from fastgan.runs import config
+    from fastgan.runs.run import Run
     from fastgan.systems import names
-    from fastgan.training import Trainer, config
-    from fastgan.training.run import Run
+    from fastgan.training import Trainer
 
     if "config" in given and "preset" in given:
         raise ValueError(f"--preset does not go with --config: {given['config']} says what to train with")
@@ -189,9 +190,9 @@ def _filled(asked: Any, values: dict[str, Any], data: Any, given: dict[str, Any]
     """The configuration with what the data ask for, and what the preset chooses where `values` do not; and what is to
     be said of that."""
     from fastgan.data.lazy import Pictures
+    from fastgan.runs import config
+    from fastgan.runs.run import choose_device
     from fastgan.systems.presets import described, preset
-    from fastgan.training import config
-    from fastgan.training.run import choose_device
 
     # A configuration says everything; where it does not, the defaults are the paper's.
     cpu = choose_device(asked.device).type == "cpu"

@@ -5,13 +5,14 @@ does for data sets of Hugging Face; `Batches(source, batch_size)` gives the same
 in the middle of an epoch; `grid`, `scatter` and `save_picture` turn samples into a picture.
 """
 
-from fastgan.data.batches import Batch, Batches
+from fastgan.data.batches import Batches
+from fastgan.data.fields import Batch, Images, Labels, Texts, Vectors
 from fastgan.data.gaussians import Points
 from fastgan.data.images import ImageData
 from fastgan.data.pictures import enlarged, grid, save_picture, save_png, scatter, to_uint8
 from fastgan.data.registry import load, names
 
 __all__ = [
-    "Batch", "Batches", "ImageData", "Points", "enlarged", "grid", "load", "names", "save_picture", "save_png",
-    "scatter", "to_uint8",
+    "Batch", "Batches", "ImageData", "Images", "Labels", "Points", "Texts", "Vectors", "enlarged", "grid", "load",
+    "names", "save_picture", "save_png", "scatter", "to_uint8",
 ]  # fmt: skip

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, TensorDataset
 
+from fastgan.data.fields import Batch
 from fastgan.data.gaussians import Points
 from fastgan.data.hub import is_hugging_face, wrapped
 from fastgan.data.images import ImageData, check_positive_int
@@ -19,14 +19,6 @@ from fastgan.data.pictures import to_float
 from fastgan.data.problems import Ledger
 from fastgan.data.readers import Loaded, Memory, Store, default_memory
 from fastgan.data.stream import Stream
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """images: (B, C, H, W) float32 in [-1, 1].   labels: (B,) int64 or None."""
-
-    images: Tensor
-    labels: Tensor | None
 
 
 class Batches(Iterator[Batch]):
@@ -144,7 +136,8 @@ class Batches(Iterator[Batch]):
         if self.flip:
             images = torch.where(flips.view(-1, 1, 1, 1), images.flip(3), images)
         # to() gives the strides of the layout also where, with one channel, contiguous() sees no difference.
-        return Batch(to_float(images, self.layout), labels)
+        fields = {"image": to_float(images, self.layout)}
+        return Batch(**fields) if labels is None else Batch(**fields, label=labels)
 
     @property
     def filling(self) -> bool:

@@ -34,10 +34,10 @@ def gather(source: Any, most: int, *, seed: int = 0, workers: int | None = None)
         batch = next(batches)
         if batches.state_dict()["epoch"] > 0:  # a stream's end shows only when it begins again
             break
-        images.append(to_uint8(batch.images))
-        labels.append(batch.labels)
-        count += len(batch.images)
-        most = min(most, max(1, BYTES // math.prod(batch.images.shape[1:])))
+        images.append(to_uint8(batch.image))
+        labels.append(batch.get("label"))
+        count += len(batch.image)
+        most = min(most, max(1, BYTES // math.prod(batch.image.shape[1:])))
     classes = tuple(getattr(source, "classes", ()))
     known = torch.cat([part for part in labels if part is not None])[:most] if labels[0] is not None else None
     if known is not None and len(classes) <= int(known.max()):

@@ -1,8 +1,6 @@
 """Pictures one after the other, as an animated GIF."""
 
 import math
-import os
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -11,6 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from fastgan.files import replacing
 
 # Browsers show frames that ask for less at 0.1 s.
 SHORTEST = 0.02  # seconds
@@ -37,14 +37,9 @@ def save_gif(path: str | PathLike[str], frames: Iterable[Tensor], seconds: float
         raise FileNotFoundError(f"cannot write {path}: there is no directory {path.parent}, create it first")
     pictures = _pictures(frames)
     milliseconds = [round(seconds * 100) * 10] * (len(pictures) - 1) + [round(hold * 100) * 10]
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:
-            first, *others = pictures
-            first.save(file, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0, optimize=False)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        first, *others = pictures
+        first.save(file, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0, optimize=False)
 
 
 def film(files: Sequence[Path], path: str | PathLike[str]) -> None:

@@ -2,7 +2,6 @@
 
 import math
 import os
-import secrets
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from fastgan.data.checks import in_range
 from fastgan.data.images import check_positive_int
+from fastgan.files import replacing
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -152,11 +152,5 @@ def _save(path: str | PathLike[str], image: Tensor, kind: str, settings: dict[st
         raise FileNotFoundError(f"cannot write {path}: there is no directory {path.parent}, create it first")
     pixels = image.cpu().permute(1, 2, 0).numpy()
     picture = Image.fromarray(pixels[:, :, 0] if image.shape[0] == 1 else pixels)
-    # Not tempfile: its files are readable by their owner alone, and the mode would survive the rename.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:
-            picture.save(file, kind, **settings)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        picture.save(file, kind, **settings)

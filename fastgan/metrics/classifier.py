@@ -25,7 +25,7 @@ from torch import Tensor, nn
 import fastgan
 from fastgan.data.checks import check_centred, checked_images
 from fastgan.data.pictures import to_float, to_uint8
-from fastgan.data.writing import replace_file
+from fastgan.files import replace_file
 from fastgan.messages import log
 from fastgan.metrics import pretext
 from fastgan.metrics.pretext import DISTORTIONS, EMBEDDING, distorted

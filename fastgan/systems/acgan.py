@@ -52,7 +52,7 @@ class ACGAN(AdversarialSystem):
         init.dcgan(self)
 
     def prepare(self, batch: Any) -> State:
-        if batch.labels is None:
+        if "label" not in batch:
             raise ValueError(f"{self.name} needs data with labels; these have none")
         return super().prepare(batch)
 

@@ -148,15 +148,15 @@ class AdversarialSystem(System):
         return adam(network, learning_rate, self.config.betas)
 
     def prepare(self, batch: Any) -> State:
-        count, left = divmod(len(batch.images), self.config.discriminator_steps)
+        count, left = divmod(len(batch.image), self.config.discriminator_steps)
         if left or not count:
             raise ValueError(
                 f"a step takes {self.config.discriminator_steps} batches of one size, put together, "
-                f"not {len(batch.images)} images"
+                f"not {len(batch.image)} images"
             )
         count *= self.config.generator_batches
         labels = self.fake_labels(count)
-        return State(batch.images, self.generate(self.latent(count), labels), batch.labels, labels)
+        return State(batch.image, self.generate(self.latent(count), labels), batch.get("label"), labels)
 
     def fake_labels(self, count: int) -> Tensor | None:
         """The classes that the generator is asked for, (count,); None where it knows none."""

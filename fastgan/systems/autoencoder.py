@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastgan import backend
+from fastgan.distributed import mean_of_processes
 from fastgan.losses import NonSaturating
 from fastgan.nn import init
 from fastgan.systems.adversarial import at_least, power_of_two
-from fastgan.systems.base import Part, Phase, System, adam, mean_of_processes, normal
+from fastgan.systems.base import Part, Phase, System, adam, normal
 
 DECAY = 0.99  # of the running moments of the codes
 
@@ -85,7 +86,7 @@ class Autoencoder(System):
         return phases
 
     def prepare(self, batch: Any) -> State:
-        return State(batch.images, self.latent(len(batch.images)) if self.config.adversarial else None)
+        return State(batch.image, self.latent(len(batch.image)) if self.config.adversarial else None)
 
     def reconstruction_loss(self, state: State) -> Part:
         """The mean squared difference between images and what decoder and encoder make of them."""

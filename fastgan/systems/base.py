@@ -79,7 +79,7 @@ class System(nn.Module, ABC):
         return next(self.parameters()).dtype
 
     def prepare(self, batch: Any) -> Any:
-        """What the phases of one step share. `batch.images`: (N, C, H, W) in [-1, 1]; `batch.labels`: (N,) or None."""
+        """What the phases of one step share. `batch.image`: (N, C, H, W) in [-1, 1]; `batch.label`: (N,) or none."""
         return batch
 
     def begin(self, batches: Iterator[Any]) -> None:
@@ -176,12 +176,3 @@ def _rows(
     device = system.device if generator is None else generator.device
     everyone = draw((rows * ranks, *rest), generator=generator, device=device, dtype=dtype).to(system.device)
     return everyone[rank * rows : (rank + 1) * rows]
-
-
-def mean_of_processes(values: Tensor) -> Tensor:
-    """The mean over the processes of a distributed run, alike in all of them; elsewhere the values themselves."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        values = values.clone()
-        torch.distributed.all_reduce(values)
-        values /= torch.distributed.get_world_size()
-    return values

@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from fastgan.distributed import mean_of_processes
 from fastgan.fusion.paired import paired
 from fastgan.losses import BoundaryEquilibrium
 from fastgan.nn import init
 from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, State, at_least, power_of_two
-from fastgan.systems.base import Part, mean_of_processes, uniform
+from fastgan.systems.base import Part, uniform
 from fastgan.systems.config import refuse
 
 

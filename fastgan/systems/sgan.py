@@ -80,15 +80,15 @@ class SGAN(AdversarialSystem):
         first: list[Tensor] = []
         enough = max(32, FIRST * 32**2 // self.config.resolution**2)
         for batch in batches:
-            if batch.labels is None:
+            if "label" not in batch:
                 raise ValueError(f"{self.name} needs data with labels, {wanted} images of each class; these have none")
-            if (highest := int(batch.labels.max())) >= len(kept):
+            if (highest := int(batch.label.max())) >= len(kept):
                 raise ValueError(
                     f"the data have a class {highest}: classes must be at least {highest + 1}, not {len(kept)}"
                 )
             if sum(map(len, first)) < enough:
-                first.append(batch.images)
-            for image, label in zip(batch.images, batch.labels.tolist()):
+                first.append(batch.image)
+            for image, label in zip(batch.image, batch.label.tolist()):
                 if len(kept[label]) < wanted:
                     kept[label].append(image)
             if sum(map(len, first)) >= enough and all(len(images) == wanted for images in kept):

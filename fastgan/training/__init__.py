@@ -9,21 +9,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastgan.training.config import Config, Settings
-    from fastgan.training.run import load
     from fastgan.training.step import GraphedStep, Step
     from fastgan.training.trainer import Trainer
 
 _NAMES = {
-    "Config": "config",
     "GraphedStep": "step",
-    "Settings": "config",
     "Step": "step",
     "Trainer": "trainer",
-    "load": "run",
 }
 
-__all__ = ["Config", "GraphedStep", "Settings", "Step", "Trainer", "load"]
+__all__ = ["GraphedStep", "Step", "Trainer"]
 
 
 def __getattr__(name: str) -> Any:

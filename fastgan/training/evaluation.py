@@ -11,8 +11,8 @@ from torch import Tensor
 from fastgan.data import Batch, to_uint8
 from fastgan.messages import log
 from fastgan.metrics import SlicedWasserstein, evaluate
+from fastgan.runs.config import Settings
 from fastgan.systems import System
-from fastgan.training.config import Settings
 
 IMAGES = 512  # of each kind
 SAMPLES = 2048  # at most, for a metric of features
@@ -74,9 +74,9 @@ class Evaluation:
             return evaluate(self._system, self._source, samples=self._most, metrics=[name], seed=seed).values[name]
         if self._reference is None:
             batches = self._batches()
-            real = next(batches).images
+            real = next(batches).image
             while len(real) < self._count:
-                real = torch.cat([real, next(batches).images])
+                real = torch.cat([real, next(batches).image])
             self._reference = SlicedWasserstein(real[: self._count], seed=seed)
         samples = self._samples(seed)
         points = samples.shape[2:] == (1, 1)  # which may lie anywhere

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from fastgan.data.fields import Batch
 from fastgan.losses import lazy
 from fastgan.messages import log
 from fastgan.random import noticed
@@ -299,13 +300,15 @@ def mapped(value: Any, function: Callable[[Tensor], Any]) -> Any:
         named = {name: mapped(item, function) for name, item in fields.items()}
         if isinstance(value, dict):
             return named
+        if isinstance(value, Batch):
+            return Batch(**named)
         return SimpleNamespace(**named) if isinstance(value, SimpleNamespace) else dataclasses.replace(value, **named)
     return value
 
 
 def _fields(value: Any) -> dict[str, Any] | None:
-    if isinstance(value, dict):
-        return value
+    if isinstance(value, dict | Batch):
+        return dict(value)
     if isinstance(value, SimpleNamespace):
         return vars(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

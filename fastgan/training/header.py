@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from fastgan.data.problems import examples
+from fastgan.runs.config import Config
+from fastgan.runs.run import versions
 from fastgan.systems import System
 from fastgan.systems.adversarial import AdversarialSystem
 from fastgan.systems.presets import AUGMENT, FEW
-from fastgan.training.config import Config
-from fastgan.training.run import versions
 
 
 def header(system: System, asked: Config, data: dict[str, Any], dtype: torch.dtype | None, processes: int) -> list[str]:
@@ -65,16 +65,3 @@ def few(system: System, images: int | None) -> str:
         f"{images:,} images are few: the discriminator may soon know them by heart. Against it: --set r1=1, "
         f"--set augment={AUGMENT} (Zhao et al. 2020); a run that goes on takes them, too"
     )
-
-
-def duration(seconds: float) -> str:
-    """ "50 seconds", "27 minutes", "3 hours 20 minutes" """
-    if seconds < 100:
-        return f"{seconds:.0f} second{'s' if round(seconds) != 1 else ''}"
-    minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} minutes"
-    hours, minutes = divmod(round(minutes, -1), 60)
-    days, hours = divmod(hours, 24)
-    parts = (days, "day"), (hours, "hour"), (0 if days else minutes, "minute")
-    return " ".join(f"{count} {unit}{'s' if count > 1 else ''}" for count, unit in parts if count)

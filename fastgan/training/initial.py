@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastgan.runs import checkpoint
+from fastgan.runs.run import Run
 from fastgan.systems import System
-from fastgan.training import checkpoint
-from fastgan.training.health import below
-from fastgan.training.run import Run
+from fastgan.training.nonfinite import below
 
 WRAPPERS = ("params_ema", "state_dict", "model", "params")  # names that a state_dict lies under
 NAMED = 3  # tensors of a network that are named, of those that are left

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.training.distributed import Ranks
-from fastgan.training.health import NonFinite
+from fastgan.distributed import Ranks
+from fastgan.training.nonfinite import NonFinite
 
 
 class Means:

@@ -21,10 +21,10 @@ from tqdm import tqdm
 from fastgan import strict_json
 from fastgan.data import Points, enlarged, grid, save_png, scatter
 from fastgan.data.movie import film
-from fastgan.messages import heard_by, log
-from fastgan.training.header import duration
+from fastgan.files import replace_file
+from fastgan.messages import duration, heard_by, log
+from fastgan.runs.run import Run
 from fastgan.training.progress import Progress
-from fastgan.training.run import Run
 
 WAITING = 0.05  # share of the time above which the data are too slow
 MEASURED = 10, 30  # steps of this part of the run between which its speed is measured, to tell how long it takes
@@ -294,9 +294,7 @@ def _forget_after(step: int, metrics: Path) -> None:
     lines = metrics.read_text(errors="replace").splitlines(keepends=True)
     kept = [line for line in lines if line.endswith("\n") and _step(line) <= step]
     if kept != lines:
-        temporary = metrics.with_name(f".{metrics.name}.tmp")
-        temporary.write_text("".join(kept))
-        os.replace(temporary, metrics)
+        replace_file(metrics, "".join(kept).encode(), alone=True)
 
 
 def _step(line: str) -> float:

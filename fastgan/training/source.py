@@ -17,9 +17,9 @@ from fastgan.data.folder import Folder
 from fastgan.data.identity import Listing, difference, identity
 from fastgan.data.lazy import Pictures
 from fastgan.data.registry import absolute
-from fastgan.data.writing import replace_file
+from fastgan.files import replace_file
+from fastgan.runs.run import Run, quoted
 from fastgan.systems import System
-from fastgan.training.run import Run, quoted
 
 
 def name_of(data: Any) -> str:
@@ -64,7 +64,7 @@ def describe(source: Any, name: str, batches: Batches, system: System) -> dict[s
         channels, height, width = source.shape
     else:
         start = batches.state_dict()
-        channels, height, width = next(batches).images.shape[1:]
+        channels, height, width = next(batches).image.shape[1:]
         batches.load_state_dict(start)
     expected = system.image_shape
     if channels != expected[0]:

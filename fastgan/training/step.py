@@ -11,15 +11,15 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fastgan import backend
+from fastgan.distributed import Ranks
 from fastgan.messages import log
 from fastgan.random import current
 from fastgan.recomputation import recompute
 from fastgan.systems.base import Part, Phase, System
 from fastgan.training import graph as graphs
 from fastgan.training import process
-from fastgan.training.distributed import Ranks
-from fastgan.training.health import Check
 from fastgan.training.host import Held, HostState
+from fastgan.training.nonfinite import Check
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 GRAPH = ("auto", True, False)

@@ -12,12 +12,12 @@ import torch
 import torch.utils.checkpoint
 from torch import Tensor
 
+from fastgan.distributed import Ranks
 from fastgan.losses import Lazy
 from fastgan.messages import log
 from fastgan.random import drawing_from, noticed, private
 from fastgan.systems import System
 from fastgan.systems.base import Stream
-from fastgan.training.distributed import Ranks
 
 GLOBALS, APART = 2**32, 2**33  # what their seeds are mixed with, beyond the numbers of the processes
 

@@ -19,29 +19,32 @@ from fastgan import backend
 from fastgan.data import Batch, Batches, ImageData, Points
 from fastgan.data.pictures import by_class
 from fastgan.data.registry import absolute
+from fastgan.distributed import Ranks, join
 from fastgan.messages import log
+from fastgan.runs import checkpoint, config
+from fastgan.runs.config import Config, Settings
+from fastgan.runs.restore import config_of, name_classes, system_of
+from fastgan.runs.run import Run, choose_device, quoted, versions
 from fastgan.systems import System
 from fastgan.systems.adversarial import AdversarialSystem
 from fastgan.systems.base import evaluating
 from fastgan.systems.config import build
-from fastgan.training import checkpoint, config, process
-from fastgan.training.config import Config, Settings
-from fastgan.training.distributed import Ranks, join
+from fastgan.training import process
 from fastgan.training.ema import EMA
 from fastgan.training.evaluation import Evaluation
 from fastgan.training.graph import RECORDERS
 from fastgan.training.header import few, header
-from fastgan.training.health import Check, Finding, NonFinite, below, not_finite
+from fastgan.training.health import Symptom, Watch, diversity, remedy
 from fastgan.training.initial import start_from
 from fastgan.training.interruption import Interrupted, Interruption, interruption
 from fastgan.training.means import Means
+from fastgan.training.nonfinite import Check, Finding, NonFinite, below, not_finite
 from fastgan.training.report import Report, picture
-from fastgan.training.run import Run, choose_device, config_of, name_classes, quoted, system_of, versions
 from fastgan.training.source import check_same, describe, load_data, name_of, record
 from fastgan.training.staging import Staging
 from fastgan.training.step import Step, load_optimizer
 from fastgan.training.streams import Repeated, Streams
-from fastgan.training.watch import Symptom, Watch, diversity, remedy
+from fastgan.training.synchronise import synchronise
 
 ONE_VALUE = "Expected more than 1 value per channel"  # of PyTorch's batch norm
 EARLY = (10, 25, 50, 100)  # steps after which samples are drawn where `sample_every` is longer
@@ -154,7 +157,7 @@ class Trainer:
         self.command = ""  # that started it, for log.txt
         self.step = 0  # steps done
         self.system = system.to(choose_device(device))
-        self.ranks.synchronise(system)
+        synchronise(system, self.ranks)
         self.train_step = Step(
             system,
             precision=asked.precision,
@@ -382,8 +385,8 @@ class Trainer:
         if not isinstance(self.source, Tensor | ImageData | Points):  # else there is nothing to wait for
             self._waited = waited + time.perf_counter() - began, since
         if self.system.dtype == torch.float64:
-            batch = dataclasses.replace(batch, images=batch.images.double())
-        self._real = batch.images
+            batch = batch.map(lambda values: values.double() if values.is_floating_point() else values)
+        self._real = batch.image
         if self.ema:
             self.ema.begin()
         self.train_step.number = self.step
@@ -394,7 +397,7 @@ class Trainer:
                 if ONE_VALUE not in str(error):
                     raise
                 raise ValueError(
-                    f"{self.system.name} normalises over the batch, and {len(batch.images)} image a process has no "
+                    f"{self.system.name} normalises over the batch, and {len(batch.image)} image a process has no "
                     f"variance: batch_size must be at least {2 * self.ranks.count}"
                 ) from error
         self.step += 1
@@ -402,12 +405,7 @@ class Trainer:
 
     def _next(self) -> Batch:
         """The images of a step: as many batches as the system takes, put together."""
-        batches = [next(self.batches) for _ in range(self.system.batches)]
-        if len(batches) == 1:
-            return batches[0]
-        labels = [batch.labels for batch in batches if batch.labels is not None]
-        images = torch.cat([batch.images for batch in batches])
-        return dataclasses.replace(batches[0], images=images, labels=torch.cat(labels) if labels else None)
+        return Batch.cat([next(self.batches) for _ in range(self.system.batches)])
 
     def _after(self, values: dict[str, Tensor]) -> None:
         """The end of a step, and part of its recording: nothing here may wait, or depend on the host."""

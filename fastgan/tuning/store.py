@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import platform
-import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch
 
 import fastgan
 from fastgan import strict_json
+from fastgan.files import replacing
 
 FORMAT = 1  # of the file; another one is stale
 PATIENCE = 30.0  # seconds to wait for other writers
@@ -87,26 +87,14 @@ def write(found: Mapping[Question, Entry]) -> Path | None:
                 entries = _parse(file.read_bytes())
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 entries = {}
-            _replace(file, _text({**entries, **found}))
+            with replacing(file, durable=True) as stream:
+                stream.write(_text({**entries, **found}).encode())
     except OSError as error:  # Timeout is one
         _warn(
             f"the tuning cache {file} cannot be written, what was measured serves this process only ({_short(error)})"
         )
         return None
     return file
-
-
-def _replace(file: Path, text: str) -> None:
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=file.stem, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(name, file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _text(entries: Mapping[Question, Entry]) -> str:

@@ -18,10 +18,10 @@ from torch.utils._pytree import tree_flatten
 from fastgan import systems
 from fastgan.cli import main
 from fastgan.cli.train import SETTINGS
+from fastgan.runs import Settings, checkpoint, config
 from fastgan.systems import names
 from fastgan.systems.config import build
 from fastgan.systems.registry import find
-from fastgan.training import Settings, checkpoint, config
 from tests.cli.conftest import EVERY, TINY
 
 

@@ -9,8 +9,8 @@ import fastgan
 from fastgan.cli import drawing, main
 from fastgan.cli.arithmetic import parse
 from fastgan.data import scatter
+from fastgan.runs import load
 from fastgan.systems import System, create
-from fastgan.training import load
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ class TestOut:
         def too_late(*_, **__):
             raise AssertionError("the run was loaded")
 
-        monkeypatch.setattr("fastgan.training.run.Run.read", too_late)
+        monkeypatch.setattr("fastgan.runs.run.Run.read", too_late)
         monkeypatch.chdir(tmp_path)
         (tmp_path / "full").mkdir()
         (tmp_path / "full" / "file.png").touch()

@@ -48,7 +48,7 @@ class Pictures(Dataset):
 
 
 def take(batches, count):
-    return [(batch.images, batch.labels) for batch in itertools.islice(batches, count)]
+    return [(batch.image, batch.get("label")) for batch in itertools.islice(batches, count)]
 
 
 def same(some, others):
@@ -145,8 +145,8 @@ class TestAnySource:
     def test_layout(self, channels):
         normalised = pixels(channels).float() / 127.5 - 1
         for source in (data(channels), Pictures(channels), normalised, list(normalised)):
-            last = next(Batches(source, 4)).images
-            first = next(Batches(source, 4, channels_last=False)).images
+            last = next(Batches(source, 4)).image
+            first = next(Batches(source, 4, channels_last=False)).image
             assert last.shape == first.shape == (4, channels, 6, 5)
             assert last.stride() == (30 * channels, 1, 5 * channels, channels)
             assert first.stride() == (30 * channels, 30, 5, 1)
@@ -181,12 +181,12 @@ def test_ranks_share_the_batch_that_one_process_would_yield(make):
     whole = take(make(flip=True, seed=2), 9)
     parts = [make(flip=True, seed=2, rank=rank, ranks=2) for rank in range(2)]
     for (images, labels), first, second in zip(whole, parts[0], parts[1]):
-        assert torch.equal(torch.cat([first.images, second.images]), images)
-        assert torch.equal(torch.cat([first.labels, second.labels]), labels)
+        assert torch.equal(torch.cat([first.image, second.image]), images)
+        assert torch.equal(torch.cat([first.label, second.label]), labels)
         assert parts[0].state_dict() == parts[1].state_dict()
     resumed = make(flip=True, seed=2, rank=1, ranks=2)
     resumed.load_state_dict(make(seed=2).state_dict() | {"position": 8})
-    assert torch.equal(next(resumed).images, whole[2][0][2:])
+    assert torch.equal(next(resumed).image, whole[2][0][2:])
 
 
 def test_augmentations_change_from_epoch_to_epoch():
@@ -203,7 +203,7 @@ def test_a_state_may_be_continued_with_another_batch_size():
     order = [i for images, _ in take(Batches(data(), 1), COUNT) for i in indices(images)]
     other = Batches(data(), 5)
     other.load_state_dict(rest)
-    assert indices(next(other).images) == order[8:13]
+    assert indices(next(other).image) == order[8:13]
 
 
 @pytest.mark.parametrize(
@@ -253,8 +253,8 @@ def test_items_a_data_set_may_have(name):
     for images, labels in take(Batches(source, 8), 4):
         batch = next(expected)
         # float64 items are rounded once, uint8 ones in each of two operations.
-        assert torch.allclose(images, batch.images, rtol=0, atol=2e-7 if name == "float64 tensor" else 0)
-        assert labels is None or torch.equal(labels, batch.labels)
+        assert torch.allclose(images, batch.image, rtol=0, atol=2e-7 if name == "float64 tensor" else 0)
+        assert labels is None or torch.equal(labels, batch.get("label"))
         labelled = name in ("tuple", "tuple of tensors", "list with more")
         assert (labels is not None) == labelled
 
@@ -262,14 +262,14 @@ def test_items_a_data_set_may_have(name):
 @pytest.mark.parametrize("mode", ["1", "L", "LA"])
 def test_grey_pictures_have_one_channel(mode):
     source = [Image.fromarray(np.full((4, 4), 255, np.uint8)).convert(mode)] * 2
-    assert torch.equal(next(Batches(source, 2)).images, torch.ones(2, 1, 4, 4))
+    assert torch.equal(next(Batches(source, 2)).image, torch.ones(2, 1, 4, 4))
 
 
 @pytest.mark.parametrize("mode", ["P", "CMYK", "HSV", "YCbCr"])
 def test_coloured_pictures_become_rgb(mode):
     source = [Image.new("RGB", (4, 4), (255, 0, 0)).convert(mode)] * 2
     red = torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1)
-    assert (next(Batches(source, 2)).images - red).abs().max() < 0.02
+    assert (next(Batches(source, 2)).image - red).abs().max() < 0.02
 
 
 def test_tensors_and_tensor_data_sets():

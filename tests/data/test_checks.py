@@ -183,7 +183,7 @@ class TestShapes:
     @pytest.mark.parametrize("kind", [">f4", "<f2", "f8", "uint8"])
     def test_items_of_any_precision_and_byte_order(self, kind):
         pixels = (np.arange(192).reshape(8, 8, 3) / 96 - 1).astype(kind)
-        got = next(Batches([pixels] * 2, 2)).images[0]
+        got = next(Batches([pixels] * 2, 2)).image[0]
         wanted = pixels.astype("f4") / 127.5 - 1 if kind == "uint8" else pixels.astype("f4")
         torch.testing.assert_close(got, torch.from_numpy(wanted.transpose(2, 0, 1)))
 

@@ -138,15 +138,15 @@ class TestWhiteOfDataSets:
         with pytest.raises(ValueError, match=r"integers up to 4080, and nothing says which is white.*--white 4095"):
             Batches(data, 2)
         batch = next(Batches(load(tmp_path, 16, 1, white=4095), 4, workers=0))
-        assert batch.images.max() > 0.98
-        assert len(batch.images.unique()) > 200
+        assert batch.image.max() > 0.98
+        assert len(batch.image.unique()) > 200
 
     def test_all_pictures_tell(self, tmp_path):
         """A dark one among those of 16 bits is of 16 bits, and one line says so."""
         data = load(self.folder(tmp_path, [257, 60, 16, 257]), 16, 1)
         batches = Batches(data, 4, workers=0, seed=1)
         assert any("65535 is taken for white" in line for line in batches.problems())
-        tops = {round((float(image.max()) + 1) * 127.5) for image in next(batches).images}
+        tops = {round((float(image.max()) + 1) * 127.5) for image in next(batches).image}
         assert tops == {255, round(60 * 255 / 257), round(16 * 255 / 257)}
 
     def test_others_are_not_asked(self, tmp_path):

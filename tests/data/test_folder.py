@@ -206,7 +206,7 @@ def test_the_unusable_are_replaced_alike_in_every_epoch(tmp_path, workers):
     for memory in (0, None):
         batches = Batches(data, 20, workers=workers, memory=memory, seed=3)
         for _ in range(3):
-            images, labels = (batch := next(batches)).images, batch.labels
+            images, labels = (batch := next(batches)).image, batch.get("label")
             expected = {}
             for i in order:
                 expected.setdefault(instead.get(i, i), []).append(i)
@@ -301,7 +301,7 @@ def test_a_folder_of_hostile_files_gives_an_epoch(tmp_path, kind):
             content[position : position + 1] = bytes([rng.integers(256)])
         (tmp_path / f"{i:02}.jpg").write_bytes(content if i else whole)
     batches = Batches(load(tmp_path, 16, 3), 40, workers=0)
-    assert next(batches).images.shape == (40, 3, 16, 16)
+    assert next(batches).image.shape == (40, 3, 16, 16)
     left_out = [line for line in batches.problems() if line.endswith("left out")]
     assert len(left_out) == batches.counts()["left out"] >= 5
 

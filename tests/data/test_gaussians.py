@@ -34,9 +34,9 @@ class TestPoints:
 
     def test_batches(self):
         batch = next(Batches(load("ring"), 10))
-        assert batch.images.shape == (10, 2, 1, 1)
-        points, centres = batch.images.flatten(1), load("ring").centres
-        assert torch.equal(torch.cdist(points, centres).argmin(1), batch.labels)
+        assert batch.image.shape == (10, 2, 1, 1)
+        points, centres = batch.image.flatten(1), load("ring").centres
+        assert torch.equal(torch.cdist(points, centres).argmin(1), batch.get("label"))
 
     def test_as_a_system_asks_for_it(self):
         assert load("ring", 1, 2).shape == (2, 1, 1)

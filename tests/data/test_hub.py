@@ -96,8 +96,8 @@ def test_labels_without_names(label, classes):
 @pytest.mark.parametrize("source", [lambda: load(rows(), 24), rows], ids=["loaded", "given to Batches"])
 def test_batches(source):
     taken = list(itertools.islice(Batches(source(), 11, workers=0), 2))
-    images = torch.cat([to_uint8(batch.images) for batch in taken])
-    labels = torch.cat([batch.labels for batch in taken]).tolist()
+    images = torch.cat([to_uint8(batch.image) for batch in taken])
+    labels = torch.cat([batch.get("label") for batch in taken]).tolist()
     expected = [tensor(pixels(i)) for i in range(COUNT)]
     found = [next(i for i in range(COUNT) if torch.equal(image, expected[i])) for image in images]
     assert sorted(found) == list(range(COUNT))
@@ -108,7 +108,7 @@ def test_batches(source):
 def test_bad_rows_are_named_and_replaced(workers):
     for data in (rows(bad={3}), rows(bad={3}).to_iterable_dataset()):
         batches = Batches(load(data, 24, 3), 11, workers=workers)
-        taken = [to_uint8(batch.images) for batch in itertools.islice(batches, 4)]
+        taken = [to_uint8(batch.image) for batch in itertools.islice(batches, 4)]
         assert {len(images) for images in taken} == {11}
         [line] = batches.problems()
         assert line in ("row 3: not a picture, left out", "row 3 of the stream: not a picture, left out")
@@ -121,7 +121,7 @@ def test_streams_resume(tables, workers, consumed):
     def make():
         return Batches(load(f"hf-stream:{tables}/several", 12, 3), 4, workers=workers, flip=True, seed=1)
 
-    expected = [(batch.images, batch.labels) for batch in itertools.islice(make(), 12)]
+    expected = [(batch.image, batch.get("label")) for batch in itertools.islice(make(), 12)]
     batches = make()
     for _ in range(consumed):
         next(batches)
@@ -129,13 +129,13 @@ def test_streams_resume(tables, workers, consumed):
     resumed.load_state_dict(batches.state_dict())
     for images, labels in expected[consumed:]:
         batch = next(resumed)
-        assert torch.equal(batch.images, images)
-        assert torch.equal(batch.labels, labels)
+        assert torch.equal(batch.image, images)
+        assert torch.equal(batch.get("label"), labels)
 
 
 def values(batches, count):
     expected = [tensor(pixels(i)) for i in range(COUNT)]
-    images = torch.cat([to_uint8(batch.images) for batch in itertools.islice(batches, count)])
+    images = torch.cat([to_uint8(batch.image) for batch in itertools.islice(batches, count)])
     return [next(i for i in range(COUNT) if torch.equal(image, expected[i])) for image in images]
 
 

@@ -11,7 +11,7 @@ from tests.data.picture_files import folder
 
 
 def take(batches, count):
-    return [(batch.images, batch.labels) for batch in itertools.islice(batches, count)]
+    return [(batch.image, batch.get("label")) for batch in itertools.islice(batches, count)]
 
 
 def same(some, others):

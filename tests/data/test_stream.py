@@ -46,7 +46,7 @@ class Plain:
 
 
 def take(batches, count):
-    return [(batch.images, batch.labels) for batch in itertools.islice(batches, count)]
+    return [(batch.image, batch.get("label")) for batch in itertools.islice(batches, count)]
 
 
 def same(some, others):
@@ -105,7 +105,7 @@ def test_workers_and_global_generators_change_nothing():
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_tells_the_epoch(workers):
-    taken = [batch.images for batch in itertools.islice(Batches(Plain(), 8, workers=workers), 3)]
+    taken = [batch.image for batch in itertools.islice(Batches(Plain(), 8, workers=workers), 3)]
     for epoch, images in enumerate(taken):
         assert sorted(to_uint8(images)[:, 0, 0, 0].tolist()) == [10 * epoch + i for i in range(8)]
 

@@ -87,7 +87,7 @@ def test_a_signal_to_all_is_the_main_processes_to_answer(pictures, name, expecte
 
 def compare(batches, others, count):
     for _ in range(count):
-        assert torch.equal(next(batches).images, next(others).images)
+        assert torch.equal(next(batches).image, next(others).image)
 
 
 def test_a_worker_that_was_killed_is_told_and_replaced(pictures):
@@ -173,7 +173,7 @@ from fastgan.data import Batches
 pictures = [torch.full((3, 256, 256), i, dtype=torch.uint8) for i in range(12)]
 batches, others = (Batches(pictures, 12, workers=workers) for workers in (4, 0))
 for _ in range(6):
-    assert torch.equal(next(batches).images, next(others).images)
+    assert torch.equal(next(batches).image, next(others).image)
 """
 
 

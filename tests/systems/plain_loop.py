@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import torch
 import torch.nn.functional as F
 
+from fastgan.data import Batch
 from fastgan.training import Step
 
 N = 4  # images a batch
@@ -41,7 +40,7 @@ def same_after_three_steps(system, plain, names=("generator", "discriminator"), 
     for seed in range(3):
         batch = images(system, seed, N * system.batches)
         torch.manual_seed(seed)
-        ours(SimpleNamespace(images=batch, labels=labels))
+        ours(Batch(image=batch, **({} if labels is None else {"label": labels})))
         torch.manual_seed(seed)
         theirs(batch)
     for network, copy, first in zip(networks, copies, before):

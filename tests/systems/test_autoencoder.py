@@ -1,13 +1,12 @@
 """autoencoder, without and with an adversary of its codes, against layers and losses written out."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 import fastgan
+from fastgan.data import Batch
 from fastgan.systems import create
 from tests.systems.plain_loop import N, batch_norm, images, leaves, linear, same_after_three_steps
 
@@ -141,7 +140,7 @@ class TestCodes:
 
 
 def batch(system):
-    return SimpleNamespace(images=images(system, 0), labels=None)
+    return Batch(image=images(system, 0))
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,11 @@
 """The shared options in the systems whose discriminators do more than tell real from fake."""
 
 from itertools import islice
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from fastgan.data import Batches, load
+from fastgan.data import Batch, Batches, load
 from fastgan.systems import create
 from fastgan.training import Step
 from tests.systems.plain_loop import images
@@ -51,7 +50,7 @@ def test_r1_is_of_the_logit_of_a_real_image(name):
     if name == "sgan":
         system.images.normal_()
     real = images(system, 0).requires_grad_()
-    state = system.prepare(SimpleNamespace(images=real.detach(), labels=torch.arange(len(real))))
+    state = system.prepare(Batch(image=real.detach(), label=torch.arange(len(real))))
     (gradient,) = torch.autograd.grad(logit(system, real).sum(), real)
     expected = 2 * 3.0 / 2 * gradient.square().flatten(1).sum(1).mean()  # twice as strong, every second step
     *_, (penalty, _) = system.discriminator_loss(state)
@@ -67,7 +66,7 @@ def test_augmentation_is_of_all_that_the_discriminator_sees(name):
         system.images.normal_()
     seen = []
     system.augment.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
-    state = system.prepare(SimpleNamespace(images=images(system, 0), labels=torch.arange(4)))
+    state = system.prepare(Batch(image=images(system, 0), label=torch.arange(4)))
     list(system.discriminator_loss(state))
     labelled = 1 if name == "sgan" else 0
     assert len(seen) == 2 + labelled

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from fastgan.data import ImageData, load
+from fastgan.runs import Settings
+from fastgan.runs.config import Config
 from fastgan.systems import create, names, preset
 from fastgan.systems.config import build
 from fastgan.systems.presets import POINTS, described
 from fastgan.systems.registry import find
-from fastgan.training import Settings
-from fastgan.training.config import Config
 
 
 def pictures(count=8, side=64, channels=3):

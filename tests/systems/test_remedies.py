@@ -1,12 +1,12 @@
 """Each option that all systems of two players share does what it says, in every one of them, and nothing else."""
 
 import copy
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from fastgan.data import Batch
 from fastgan.systems import create
 from fastgan.systems.adversarial import AdversarialConfig, rate_at
 from fastgan.training import Step
@@ -23,7 +23,7 @@ def make(name, **options):
 
 def prepared(system, count=4):
     torch.manual_seed(1)
-    return system.prepare(SimpleNamespace(images=images(system, 0, count * system.batches), labels=None))
+    return system.prepare(Batch(image=images(system, 0, count * system.batches)))
 
 
 def count(network):
@@ -41,7 +41,7 @@ class TestEverySystem:
         system = make(name, channels=channels).float()
         before = copy.deepcopy(system.state_dict())
         step = Step(system, precision="float32")
-        values = step(SimpleNamespace(images=images(system, 0, 2 * system.batches), labels=None))
+        values = step(Batch(image=images(system, 0, 2 * system.batches)))
         assert all(value.isfinite() for value in values.values())
         sides = (
             ("real", "fake") if name == "wgan" or name == "wgan-gp" else ("real", "fake", "real_right", "fake_right")
@@ -170,7 +170,7 @@ class TestEverySystem:
     def test_a_wrong_number_of_images(self, name):
         system = make(name, discriminator_steps=3)
         with pytest.raises(ValueError, match="a step takes 3 batches of one size, put together, not 4 images"):
-            system.prepare(SimpleNamespace(images=images(system, 0, 4), labels=None))
+            system.prepare(Batch(image=images(system, 0, 4)))
 
     def test_optimizers(self, name):
         system = make(name, learning_rate=1e-3, discriminator_learning_rate=4e-3, clip_gradients=2.5)

@@ -1,13 +1,12 @@
 """sgan against the layers, the losses and the first weights of its paper."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 import fastgan
+from fastgan.data import Batch
 from fastgan.systems import create
 from tests.systems.plain_loop import N, batch_norm, leaves, same_after_three_steps
 
@@ -25,7 +24,7 @@ def batches(labels, count=4, side=16):
     images = images + 0.01 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
     for start in range(0, 2 * count, 2):
         rows = slice(start, start + 2)
-        yield SimpleNamespace(images=images[rows], labels=None if labels is None else labels[rows])
+        yield Batch(image=images[rows], **({} if labels is None else {"label": labels[rows]}))
 
 
 class TestArchitecture:
@@ -97,7 +96,7 @@ class TestBegin:
     def test_first_weights_standardise(self):
         system = small(width=8, dropout=0.0)
         system.begin(batches(self.labels))
-        images = torch.cat([batch.images for batch in batches(self.labels)])
+        images = torch.cat([batch.image for batch in batches(self.labels)])
         x = system.discriminator.features[1](system.discriminator.features[0](images))
         assert x.mean((0, 2, 3)).abs().max() < 1e-5
         assert (x.std((0, 2, 3), correction=0) - 1).abs().max() < 1e-4
@@ -119,7 +118,7 @@ class TestBegin:
     def test_no_step_without_it(self):
         system = small()
         with pytest.raises(RuntimeError, match="sgan has no labelled images yet: call begin"):
-            system.prepare(SimpleNamespace(images=torch.rand(4, 1, 16, 16), labels=None))
+            system.prepare(Batch(image=torch.rand(4, 1, 16, 16)))
 
     def test_says_what_is_wrong(self):
         with pytest.raises(ValueError, match="sgan needs data with labels, 2 images of each class"):

@@ -15,10 +15,10 @@ import sys
 import torch
 
 from fastgan.data import ImageData
+from fastgan.distributed import leave
+from fastgan.runs.run import Run
 from fastgan.systems import create
 from fastgan.training import Trainer
-from fastgan.training.distributed import leave
-from fastgan.training.run import Run
 
 
 def pictures():

@@ -2,7 +2,7 @@
 
 import torch
 
-from fastgan.training import checkpoint
+from fastgan.runs import checkpoint
 
 
 def state(out):

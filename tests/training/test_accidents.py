@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from fastgan.training import Trainer, checkpoint, config, run
-from fastgan.training.health import not_finite
+from fastgan.runs import checkpoint, config, run
+from fastgan.training import Trainer
+from fastgan.training.nonfinite import not_finite
 from tests.training.rank_run import pictures as noise
 from tests.training.states import same, state
 

@@ -7,9 +7,9 @@ import torch
 
 from fastgan import Trainer
 from fastgan.data import ImageData, load
+from fastgan.runs import config
 from fastgan.systems import create, names
 from fastgan.systems.registry import find
-from fastgan.training import config
 from tests.training.states import same, state
 
 QUIET = {"sample_every": 0, "evaluate_every": 0, "health": False, "precision": "float32", "batch_size": 8}

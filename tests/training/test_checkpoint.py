@@ -9,7 +9,7 @@ import zipfile
 import pytest
 import torch
 
-from fastgan.training.checkpoint import CorruptCheckpoint, load, previous, save
+from fastgan.runs.checkpoint import CorruptCheckpoint, load, previous, save
 
 
 def state(step):

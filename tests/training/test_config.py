@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from fastgan.training import Config, Settings, config
+from fastgan.runs import Config, Settings, config
 
 
 def asked(**values):

@@ -11,9 +11,10 @@ import safetensors.torch
 import torch
 
 import fastgan
+from fastgan.runs import load
+from fastgan.runs.export import export, read_export
 from fastgan.systems import create
-from fastgan.training import Trainer, load
-from fastgan.training.export import export, read_export
+from fastgan.training import Trainer
 
 EVERY = {"sample_every": 0, "checkpoint_every": 3, "log_every": 1, "samples": 4, "batch_size": 8}
 

@@ -9,10 +9,10 @@ import torch
 
 from fastgan import Trainer
 from fastgan.data import load
+from fastgan.runs import config
 from fastgan.systems import create, names
 from fastgan.systems.gan import GAN
-from fastgan.training import config
-from fastgan.training.watch import COLLAPSE, FOOLED, STRONG, diversity
+from fastgan.training.health import COLLAPSE, FOOLED, STRONG, diversity
 
 POINTS = {"resolution": 1, "channels": 2, "latent": 8, "width": 8, "discriminator_width": 32}
 
@@ -101,7 +101,7 @@ class TestRemedy:
         assert again._watch.state_dict() == trainer._watch.state_dict()
 
     def test_one_after_the_other(self):
-        from fastgan.training.watch import REMEDIES, Symptom, remedy
+        from fastgan.training.health import REMEDIES, Symptom, remedy
 
         system = create("gan", **POINTS)
         symptom = Symptom(STRONG, "", 0, REMEDIES[STRONG])
@@ -117,7 +117,7 @@ class TestRemedy:
         assert system.augment.policy == ("translation", "cutout")
 
     def test_what_has_no_part_in_a_system_is_not_applied(self):
-        from fastgan.training.watch import REMEDIES, Symptom, remedy
+        from fastgan.training.health import REMEDIES, Symptom, remedy
 
         system = create("gan", **POINTS, loss="relativistic")  # has no labels
         assert remedy(Symptom(STRONG, "", 0, REMEDIES[STRONG]), system) == {"r1": 1.0}

@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 
+from fastgan.data import Batch
 from fastgan.losses import Lazy, r1
 from fastgan.systems import Phase, create
 from fastgan.training import GraphedStep, Step, graph
 from fastgan.training.ema import EMA
-from fastgan.training.health import Check
+from fastgan.training.nonfinite import Check
 from tests.training.tape import TapeRecorder
 
 
@@ -27,7 +28,7 @@ def recorder(monkeypatch):
 
 def images(seed, count=6):
     values = torch.rand(count, 1, 16, 16, generator=torch.Generator().manual_seed(seed))
-    return SimpleNamespace(images=values * 2 - 1, labels=None)
+    return Batch(image=values * 2 - 1)
 
 
 class Loop:

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from fastgan.messages import duration
 from fastgan.systems import create
 from fastgan.training import Trainer
-from fastgan.training.header import duration, few, weights
+from fastgan.training.header import few, weights
 
 
 @pytest.fixture

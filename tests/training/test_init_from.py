@@ -5,9 +5,9 @@ import torch
 
 from fastgan import Trainer
 from fastgan.data import ImageData
+from fastgan.runs import config
+from fastgan.runs.export import export
 from fastgan.systems import create
-from fastgan.training import config
-from fastgan.training.export import export
 from fastgan.training.initial import start_from
 from tests.training.states import same, state
 

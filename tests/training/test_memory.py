@@ -18,7 +18,7 @@ def _afterwards():
 def losses(memory: str, precision: str) -> list[float]:
     torch.manual_seed(0)
     step = Step(create("dcgan", resolution=32, width=16), precision=precision, memory=memory)
-    batch = Batch(torch.rand(8, 3, 32, 32) * 2 - 1, None)
+    batch = Batch(image=torch.rand(8, 3, 32, 32) * 2 - 1)
     return [float(value) for _ in range(3) for _, value in sorted(step(batch).items())]
 
 

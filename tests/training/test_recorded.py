@@ -9,9 +9,10 @@ import warnings
 import pytest
 import torch
 
+from fastgan.runs import load, recorded
+from fastgan.runs.export import export
 from fastgan.systems import create, names
-from fastgan.training import Trainer, load, recorded
-from fastgan.training.export import export
+from fastgan.training import Trainer
 
 ELSEWHERE = """
 import sys

@@ -16,10 +16,10 @@ from PIL import Image
 
 from fastgan.data import movie
 from fastgan.messages import log
+from fastgan.runs.run import Run
 from fastgan.training import progress
 from fastgan.training import report as module
 from fastgan.training.report import Report
-from fastgan.training.run import Run
 
 LOSSES = {"discriminator/loss": 1.25, "generator/loss": 0.5, "generator/real": 0.75}
 

@@ -14,9 +14,10 @@ import fastgan
 from fastgan.cli import main
 from fastgan.data import ImageData, load
 from fastgan.data.decode import decode
+from fastgan.runs import checkpoint, config
+from fastgan.runs.export import export
 from fastgan.systems import create
-from fastgan.training import Trainer, checkpoint, config
-from fastgan.training.export import export
+from fastgan.training import Trainer
 from tests.training.states import same, state
 
 FEW = {

@@ -1,12 +1,11 @@
 """The step against the loop of pytorch/examples dcgan/main.py, written out in plain PyTorch."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
 
 from fastgan import backend
+from fastgan.data import Batch
 from fastgan.systems import Phase, System, create
 from fastgan.training import Step
 
@@ -54,7 +53,7 @@ def official_step(generator, discriminator, optimizers, real, noise):
 
 def batch(seed, dtype=torch.float32, count=6):
     values = torch.rand(count, 1, 16, 16, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-    return SimpleNamespace(images=values * 2 - 1, labels=None)
+    return Batch(image=values * 2 - 1)
 
 
 class TestSameAsTheOfficialLoop:
@@ -83,7 +82,7 @@ class TestSameAsTheOfficialLoop:
             ours = step(data)
             torch.manual_seed(seed)
             noise = torch.randn(6, 8, 1, 1, dtype=dtype)
-            theirs = official_step(*networks, optimizers, data.images, noise)
+            theirs = official_step(*networks, optimizers, data.image, noise)
             assert ours["discriminator/loss"].item() == pytest.approx(theirs[0], abs=loss_error)
             assert ours["generator/loss"].item() == pytest.approx(theirs[1], abs=loss_error)
         for mine, network in zip((system.generator, system.discriminator), networks):
@@ -121,7 +120,7 @@ class TestFreezing:
         system = tiny()
         step = Step(system, precision="float32")
         with pytest.raises(RuntimeError):
-            step(SimpleNamespace(images=torch.zeros(4, 2, 16, 16), labels=None))
+            step(Batch(image=torch.zeros(4, 2, 16, 16)))
         assert all(parameter.requires_grad for parameter in system.parameters())
 
 

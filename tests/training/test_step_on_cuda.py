@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from fastgan.data import Batch
 from fastgan.losses import Lazy, r1
 from fastgan.systems import Phase, create
 from fastgan.systems.base import Stream
@@ -28,7 +29,7 @@ def one_way():
 
 def images(seed, count=16):
     values = torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed)).cuda()
-    return SimpleNamespace(images=(values * 2 - 1).contiguous(memory_format=torch.channels_last), labels=None)
+    return Batch(image=(values * 2 - 1).contiguous(memory_format=torch.channels_last))
 
 
 def dcgan(**settings):
@@ -150,5 +151,5 @@ def test_staged_batches_are_those_that_were_made():
     for number in range(8):
         batch = staging.put(lambda number=number: images(number))
         torch.cuda._sleep(1_000_000)
-        seen.append(batch.images.clone())
-    assert all(torch.equal(batch, images(number).images) for number, batch in enumerate(seen))
+        seen.append(batch.image.clone())
+    assert all(torch.equal(batch, images(number).image) for number, batch in enumerate(seen))

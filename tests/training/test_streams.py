@@ -166,10 +166,11 @@ class TestThreads:
 
         before = torch.get_rng_state()
         with drawing_from(source), noticed(lambda operation, device: found.append(operation)):
-            system.begin(iter([Batch(images, labels)] * 20))
+            system.begin(iter([Batch(image=images, label=labels)] * 20))
             step = Step(system)
             for _ in range(3):
-                step(Batch(images.repeat(system.batches, 1, 1, 1), labels.repeat(system.batches)))
+                rows = images.repeat(system.batches, 1, 1, 1), labels.repeat(system.batches)
+                step(Batch(image=rows[0], label=rows[1]))
         assert not found
         assert asked
         assert torch.equal(torch.get_rng_state(), before)
@@ -238,7 +239,7 @@ def test_a_checkpoint_of_before(make, tmp_path, pictures):
     for rank in saved["random"]["ranks"]:
         for name in ("globals", "shared"):
             del rank[name]
-    from fastgan.training import checkpoint as files
+    from fastgan.runs import checkpoint as files
 
     files.save(tmp_path / "old" / "checkpoint.pt", saved)
     Trainer.resume(tmp_path / "old", data=pictures).fit(4)

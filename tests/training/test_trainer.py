@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from fastgan.data import Batches, ImageData
+from fastgan.runs import config, load
 from fastgan.systems import create
-from fastgan.training import Trainer, config, load
+from fastgan.training import Trainer
 from fastgan.training.report import picture
 from tests.training.states import same, state
 
@@ -159,12 +160,12 @@ class TestRun:
 
         trainer = start("plain")
         trainer.fit(1)
-        expected = next(Batches(pictures, 8, seed=0, device="cpu")).images[:4]
+        expected = next(Batches(pictures, 8, seed=0, device="cpu")).image[:4]
         assert shown("plain", expected)
         trainer.fit(2)
         assert shown("plain", expected)  # of another batch it would be another picture
         start("flipped", flip=True).fit(1)
-        assert shown("flipped", next(Batches(pictures, 8, seed=0, device="cpu", flip=True)).images[:4])
+        assert shown("flipped", next(Batches(pictures, 8, seed=0, device="cpu", flip=True)).image[:4])
         start("augmented", config={"augment": "cutout"}).fit(1)
         hidden = (picture(expected)[0] != seen("augmented")).float().mean()
         assert 0.02 < hidden < 0.3  # a square of each, of which a part may lie outside

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from fastgan.training import watch
-from fastgan.training.watch import COLLAPSE, FOOLED, GRACE, HOLD, OSCILLATION, SPAN, STRONG, VANISHING, Watch, diversity
+from fastgan.training import health
+from fastgan.training.health import COLLAPSE, FOOLED, OSCILLATION, SPAN, STRONG, VANISHING, Watch, diversity
+
+GRACE, HOLD = 20, 5  # lines of the log
 
 HEALTHY = {
     "discriminator/real_right": 0.8,
@@ -39,7 +41,7 @@ def test_a_healthy_run_has_no_symptom():
 def test_each_symptom_is_told_once_after_it_has_lasted(name):
     told = looks([HEALTHY] * 3 + [{**HEALTHY, **SICK[name]}] * 30)
     assert [(number, s.name, s.since) for number, s in told] == [(3 + HOLD - 1, name, 200)]
-    assert told[0][1].remedies == watch.REMEDIES[name]
+    assert told[0][1].remedies == health.REMEDIES[name]
     assert str(told[0][1]).startswith(f"{name} since step 200: ")
 
 

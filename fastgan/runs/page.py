@@ -14,10 +14,10 @@ from typing import Any
 
 from PIL import Image
 
-from fastgan.training.curves import Line, chart
-from fastgan.training.header import duration
-from fastgan.training.run import Run
-from fastgan.training.watch import GRACE, HOLD
+from fastgan.messages import duration
+from fastgan.runs.config import GRACE, HOLD
+from fastgan.runs.curves import Line, chart
+from fastgan.runs.run import Run
 
 GRIDS = 8  # pictures of samples
 SIDE = 640  # pixels that a picture has at most

@@ -17,10 +17,7 @@ from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-
-from fastgan.fusion import fused
-from fastgan.nn.norm_act import _NormAct
+from torch import Tensor
 
 T = TypeVar("T")
 
@@ -75,24 +72,6 @@ class Ranks:
             raise made[1]
         return made[0]
 
-    @torch.no_grad()
-    def synchronise(self, system: nn.Module) -> None:
-        """The first process's weights in all of them, and batch normalisation over all of them."""
-        if self.count == 1:
-            return
-        for tensor in system.state_dict(keep_vars=True).values():
-            held = tensor.detach().contiguous()
-            dist.broadcast(held, 0)
-            tensor.copy_(held)
-        for name, network in system.named_children():
-            converted = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-            if any(isinstance(module, nn.SyncBatchNorm) for module in converted.modules()):
-                fused(converted)  # on a CPU, torch's own takes no tensors
-            setattr(system, name, converted)
-        for module in system.modules():
-            if isinstance(module, _NormAct):
-                module.process_group = dist.group.WORLD
-
 
 def join(device: str) -> tuple[Ranks, str]:
     """Join the other processes, if torchrun started this one. Returns the device too: "cuda" is one GPU a process.
@@ -127,9 +106,18 @@ def _meeting() -> dict[str, Any]:
     return {"store": dist.PrefixStore(f"restart {restarted}", store), "rank": rank, "world_size": count}
 
 
+def mean_of_processes(values: Tensor) -> Tensor:
+    """The mean over the processes of a distributed run, the same in all of them; elsewhere the values themselves."""
+    if dist.is_available() and dist.is_initialized():
+        values = values.clone()
+        dist.all_reduce(values)
+        values /= dist.get_world_size()
+    return values
+
+
 def leave(code: int) -> NoReturn:
     """End this process. Threads of the process group that are still at work may abort an interpreter that ends as
-    usual ("terminate called without an active exception", seen once in forty runs)."""
+    usual."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

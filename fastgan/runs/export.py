@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 
 from fastgan import strict_json
-from fastgan.data.writing import check_file, replace_file
+from fastgan.files import check_file, replace_file
 from fastgan.random import private
+from fastgan.runs import recorded
+from fastgan.runs.restore import config_of, name_classes, system_of
+from fastgan.runs.run import Run, quoted, versions
 from fastgan.systems import System, create
-from fastgan.training import recorded
-from fastgan.training.run import Run, config_of, name_classes, quoted, system_of, versions
 
 FORMAT = 2
 SUFFIX = ".safetensors"

@@ -28,10 +28,9 @@ from typing import Any
 import filelock
 import torch
 
-from fastgan.random import private
-from fastgan.systems import System, create
-from fastgan.training import checkpoint
-from fastgan.training.config import Config, make, read
+from fastgan.runs import checkpoint
+from fastgan.runs.config import Config, make, read
+from fastgan.systems import System
 
 LEFT = ("log.txt", "training.gif", "real.png")  # what else may be left of a run
 CHECKPOINTS = ("last", "best", "previous")
@@ -212,48 +211,6 @@ def versions() -> dict[str, str]:
     from fastgan import __version__
 
     return {"fastgan": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
-
-
-def load(path: str | os.PathLike[str], *, averaged: bool = True, which: str = "last", device: str = "auto") -> System:
-    """A trained system in eval mode, to sample from: `fastgan.load("runs/digits").sample(64)`.
-
-    path: the directory of a run, or a .safetensors file that `fastgan export` made of one.
-    averaged: generators carry their moving average, where the run kept one.   which: "last", "best" or "previous".
-
-    FileNotFoundError where there is none, ValueError if it is damaged.
-    """
-    if Path(path).suffix in (".pt2", ".onnx"):
-        raise ValueError(f"{path} makes images without FastGAN, which loads runs and .safetensors files of them")
-    if Path(path).suffix == ".safetensors":
-        from fastgan.training.export import read_export
-
-        return read_export(path).to(choose_device(device))
-    run = Run(path)
-    state = run.read(which)
-    system = system_of(state, config_of(state, run))
-    averages = state["ema"]["averages"] if averaged and state["ema"] is not None else {}
-    run.restore(system, {**state["system"], **averages})
-    name_classes(system, state["data"])
-    return system.to(choose_device(device)).eval()
-
-
-def config_of(state: dict[str, Any], run: Run) -> Config:
-    """What the run was asked for when the checkpoint was written."""
-    return make(state["config"], str(run.checkpoint))
-
-
-def system_of(state: dict[str, Any], config: Config) -> System:
-    """A new system of that configuration, in the dtype of the checkpoint's weights."""
-    with private():  # weights that are replaced by those of the checkpoint
-        system = create(config.system, **config.options)
-    double = any(getattr(value, "dtype", None) is torch.float64 for value in state["system"].values())
-    return system.double() if double else system
-
-
-def name_classes(system: System, known: dict[str, Any]) -> None:
-    """Give the system the names of its classes, where the data that it was trained on have told them."""
-    names = known.get("classes") or ()
-    system.class_names = tuple(names) if len(names) == system.classes else ()
 
 
 def choose_device(name: str) -> torch.device:

@@ -12,11 +12,15 @@ from typing import Any
 
 import yaml
 
+from fastgan.files import replace_file
 from fastgan.systems import registry
 from fastgan.systems.adversarial import LIVE
 from fastgan.systems.config import build
 
 STEPS = 2000
+# How `health` judges:
+GRACE = 20  # looks at the beginning, when every sample is noise and every discriminator strong
+HOLD = 5  # looks, one at each line of the log, that a sign must last before it is told
 METRICS = ("sliced_wasserstein", "frechet", "kernel")  # that a checkpoint can be the best by
 HEADER = """\
 # Everything this run was asked for. Another run like it: fastgan train --config {path} --out DIRECTORY
@@ -161,9 +165,7 @@ def complete(config: Config) -> Config:
 def write(path: Path, config: Config) -> None:
     header = HEADER.format(path=shlex.quote(str(path)), run=shlex.quote(str(path.parent)))
     text = header + yaml.safe_dump(config.plain(), sort_keys=False, allow_unicode=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    replace_file(path, text.encode(), alone=True)
 
 
 def changes(before: Config, after: Config) -> dict[str, str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 
 def check_file(path: str | os.PathLike[str], *suffixes: str, what: str = "--out") -> Path:
@@ -44,13 +46,44 @@ def check_folder(folder: Path, path: Path) -> None:
         raise PermissionError(f"cannot write {path}: {folder} cannot be written to ({error.strerror})") from None
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write `content` to `path`, whoever reads or writes it meanwhile. OSError, naming the file, if it cannot be."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+@contextmanager
+def replacing(path: Path, *, alone: bool = False, durable: bool = False) -> Iterator[BinaryIO]:
+    """A file to be written, which takes the place of `path` in one step when the block ends. Killed at any instant, or
+    left by an exception, `path` is what it was.
+
+    alone: nobody else writes to `path` meanwhile: what a kill leaves behind is overwritten the next time.
+    durable: it survives a loss of power, too.
+    """
+    # Not tempfile: its files are readable by their owner alone, and the mode would survive the rename.
+    temporary = path.with_name(f".{path.name}.{'tmp' if alone else secrets.token_hex(4)}")
     try:
-        temporary.write_bytes(content)
+        with temporary.open("wb" if alone else "xb") as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
+        if durable:
+            sync_folder(path.parent)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in it survive a loss of power; on POSIX, directories are synced like files."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def replace_file(path: Path, content: bytes, *, alone: bool = False) -> None:
+    """Write `content` to `path` as `replacing` does. OSError, naming the file, if it cannot be."""
+    try:
+        with replacing(path, alone=alone) as file:
+            file.write(content)
     except OSError as error:
         raise OSError(error.errno, f"could not write it ({error.strerror})", str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ Beside `checkpoint.pt` lie the one before it, `checkpoint.previous.pt`, and the 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import pickle
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+
+from fastgan.files import replacing, sync_folder
 
 FORMAT = 2
 _PREFIX = b"sha256:"
@@ -30,9 +31,8 @@ class CorruptCheckpoint(ValueError):
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write `state` (tensors, numbers, text and plain containers of them). Killed at any instant, `path` holds either
     the old or the new state in full. OSError if it cannot be written; the old one stays."""
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with replacing(path, alone=True, durable=True) as file:
             hashed = _HashedFile(file)
             try:
                 torch.save({"format": FORMAT, **state}, hashed)  # type: ignore[arg-type]
@@ -41,21 +41,14 @@ def save(path: Path, state: dict[str, Any]) -> None:
             # The archive ends with the length of its comment, two bytes, zero so far.
             file.seek(-2, os.SEEK_END)
             file.write(struct.pack("<H", _COMMENT) + _PREFIX + hashed.sha.hexdigest().encode())
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            _keep(path)
-        os.replace(temporary, path)
-        _sync(path.parent)
+            if path.exists():
+                _keep(path)
     except OSError as error:
         if not path.parent.is_dir():
             reason = "could not write the checkpoint: its directory was deleted or moved meanwhile"
         else:
             reason = f"could not write the checkpoint ({error.strerror}); the one before stays"
         raise OSError(error.errno, reason, str(path)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -96,14 +89,9 @@ def keep_as_best(path: Path) -> None:
     try:
         _link(path, best(path))
     except OSError:  # no hard links here
-        copy = path.with_name(f".{path.name}.copy")
-        try:
-            shutil.copyfile(path, copy)
-            os.replace(copy, best(path))
-        finally:
-            with contextlib.suppress(OSError):
-                copy.unlink(missing_ok=True)
-    _sync(path.parent)
+        with open(path, "rb") as file, replacing(best(path), alone=True) as copy:
+            shutil.copyfileobj(file, copy)
+    sync_folder(path.parent)
 
 
 def identity(path: Path) -> bytes | None:
@@ -150,16 +138,6 @@ def _damage(path: Path) -> str | None:
     if tail != struct.pack("<H", _COMMENT) + _PREFIX + sha.hexdigest().encode():
         return "its SHA-256 is not the one it was written with"
     return None
-
-
-def _sync(directory: Path) -> None:
-    """Make a rename survive a loss of power; on POSIX, directories are synced like files."""
-    if os.name == "posix":
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 class _HashedFile:
