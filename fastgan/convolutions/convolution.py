@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan import backend, tuning
+from fastgan import backend, tuning, watched
 from fastgan.convolutions import narrow, products, winograd
 from fastgan.convolutions.products import Layer
 
@@ -82,8 +82,7 @@ def takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         and type(weight) in (Tensor, torch.nn.Parameter)
         and (bias is None or (type(bias) in (Tensor, torch.nn.Parameter) and bias.device == x.device))
         and x.device.type == weight.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-        and not backend.recorded()
+        and not watched.operations()
         and (bias is None or bias.dtype is weight.dtype)
     )
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan import backend as _backend
-from fastgan import tuning
+from fastgan import tuning, watched
 from fastgan.convolutions import convolution
 from fastgan.convolutions.products import Layer
 from fastgan.reference import conv_pool as reference_pool
@@ -73,13 +73,7 @@ class _Biased(torch.autograd.Function):
 
 
 def _wants_gradient_apart(bias: Tensor | None) -> bool:
-    return (
-        bias is not None
-        and bias.requires_grad
-        and torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and not _backend.recorded()
-    )
+    return bias is not None and bias.requires_grad and torch.is_grad_enabled() and not watched.operations()
 
 
 def _sums_exactly(dtype: torch.dtype) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastgan import backend as _backend
-from fastgan import ops
+from fastgan import ops, watched
 from fastgan.fusion import calls, convolution
 
 # Activations that take PyTorch up to twice the time and more, without a bias, too; and those of which bias_act has no
@@ -31,8 +31,7 @@ def bias_act(backend: str, conv: Any, act: Any, x: Any, only_read: bool, *weight
         or type(x) is not Tensor
         or x.dim() != calls.CONVOLUTIONS[kind][0]
         or x.dtype not in calls.DTYPES
-        or calls.changed(conv)
-        or calls.observed()
+        or watched.watched(conv)
     ):
         return act(conv(x), *weight)
     bias, dtype = conv.bias, x.dtype
@@ -66,7 +65,7 @@ def activate(backend: str, act: Any, x: Any, in_place: bool) -> Any:
     """
     if (
         type(x) is not Tensor
-        or calls.observed()
+        or watched.observed()
         or x.dim() < 2
         or x.dtype not in calls.DTYPES
         or x.numel() < LEAST_ELEMENTS[True]

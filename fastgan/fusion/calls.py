@@ -13,12 +13,10 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules import module as _every_module  # holds the hooks that are registered for all modules
 from torch.nn.utils import parametrizations, parametrize
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
 
 from fastgan import backend as _backend
+from fastgan import watched
 from fastgan.nn.norm_act import apply_norm
 
 # Norm -> the numbers of dimensions of an input with a batch. A subclass has code of its own and is not here.
@@ -44,10 +42,8 @@ CONVOLUTIONS: dict[type, tuple[int, Callable[..., Tensor] | None]] = {
     nn.ConvTranspose2d: (4, F.conv_transpose2d),
     nn.ConvTranspose3d: (5, F.conv_transpose3d),
 }
-# What may compute the weight of a convolution: as a parametrization, or, in the older functions of torch.nn.utils, as
-# a hook before its forward.
+# What may compute the weight of a convolution as a parametrization.
 PARAMETRIZATIONS: tuple[type, ...] = (parametrizations._SpectralNorm, parametrizations._WeightNorm)
-_WEIGHT_HOOKS: tuple[type, ...] = (SpectralNorm, WeightNorm)
 
 # Activation -> its name in the op, and the attribute that holds its slope.
 ACTIVATIONS: dict[type, tuple[str, str | None]] = {
@@ -68,10 +64,6 @@ KEEP_INPUT = ("leaky_relu", "elu")
 UPSAMPLINGS: dict[type, str] = {nn.Upsample: "", nn.UpsamplingNearest2d: "", nn.UpsamplingBilinear2d: ""}
 POOLINGS: dict[type, str] = {nn.AvgPool2d: ""}
 
-_FORWARDS: dict[Any, Any] = {
-    kind: getattr(kind, "forward")  # noqa: B009
-    for kind in (*NORMS, *ACTIVATIONS, *CONVOLUTIONS, *UPSAMPLINGS, *POOLINGS)
-}
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
@@ -99,8 +91,7 @@ def norm_act(backend: str, norm: Any, act: Any, x: Any, reader: Any, *weight: Te
         kind not in NORMS
         or type(x) is not Tensor
         or x.dim() not in NORMS[kind]
-        or changed(norm)
-        or observed()
+        or watched.watched(norm)
         or _backend.choose("norm_act", x.device.type, backend) == "torch"
         or (named := name_and_slope(act, x, weight)) is None
     ):
@@ -142,15 +133,14 @@ def linear(backend: str, conv: Any, x: Any) -> Any:
     its map of single elements: the last layer of a DCGAN's discriminator, and the first of its generator."""
     if (
         type(x) is not Tensor
-        or observed()
         or x.dim() != 4
         or x.dtype not in DTYPES
         or linear_path(x.device.type, backend) == "torch"
         or not covers(conv)
+        or watched.watched(conv)
         or x.shape[2:] != ((1, 1) if conv.transposed else conv.kernel_size)
         or x.shape[1] != conv.in_channels
         or x.numel() == 0
-        or changed(conv)
     ):
         return conv(x)
     weight, bias, (height, width) = conv.weight, conv.bias, conv.kernel_size
@@ -212,47 +202,12 @@ def convolution(module: Any) -> type | None:
     return kind.__base__ if known else None
 
 
-def changed(module: Any) -> str:
-    """Why a module must be called as a module, or "": its calls are watched or its code is replaced."""
-    if (
-        module._forward_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or (module._forward_pre_hooks and not _computes_weight(module))
-    ):
-        return "has a hook"
-    if module._compiled_call_impl is not None:
-        return "is compiled by itself"
-    kind = type(module) if type(module) in _FORWARDS else type(module).__base__
-    if (
-        "forward" in module.__dict__
-        or type(module).forward is not _FORWARDS[kind]
-        or (kind in CONVOLUTIONS and "_conv_forward" in module.__dict__)
-    ):
-        return "has another forward than PyTorch's"
-    return ""
-
-
-def observed() -> bool:
-    """Whether something looks at single modules or single PyTorch operations, so that these must run.
-
-    Hooks registered for all modules, and what `backend.recorded` tells of.
-    """
-    return bool(
-        _every_module._global_forward_hooks
-        or _every_module._global_forward_pre_hooks
-        or _every_module._global_backward_hooks
-        or _every_module._global_backward_pre_hooks
-        or _backend.recorded()
-    )
-
-
 def name_and_slope(act: Any, x: Tensor, weight: tuple[Tensor, ...]) -> tuple[str, Any] | None:
     """What the op is to be told of an activation of what comes of x, or None where the activation must be called."""
     if type(act) is Functional:
         name = act.name
         slope = weight[0] if weight else act.slope
-    elif type(act) in ACTIVATIONS and not changed(act):
+    elif type(act) in ACTIVATIONS and not watched.changed(act):
         name, attribute = ACTIVATIONS[type(act)]
         slope = 0.0 if attribute is None else getattr(act, attribute)
     else:
@@ -264,15 +219,6 @@ def name_and_slope(act: Any, x: Tensor, weight: tuple[Tensor, ...]) -> tuple[str
     elif type(slope) is not float and type(slope) is not int:
         return None
     return name, slope
-
-
-def _computes_weight(module: Any) -> bool:
-    """Whether all that runs before the forward of a convolution computes its weight."""
-    return (
-        type(module) in CONVOLUTIONS
-        and not module._forward_pre_hooks_with_kwargs
-        and all(type(h) in _WEIGHT_HOOKS and h.name == "weight" for h in module._forward_pre_hooks.values())
-    )
 
 
 def _group(norm: Any) -> Any:

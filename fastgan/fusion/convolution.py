@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from fastgan import tuning
+from fastgan import tuning, watched
 from fastgan.convolutions import convolution as _op
 from fastgan.convolutions import linear as _linear
 from fastgan.convolutions import narrow
@@ -72,7 +72,7 @@ def _kind(conv: Any) -> type | None:
 def convolve(backend: str, conv: Any, x: Any) -> Any:
     """conv(x), by the fastest library for its shape where nothing watches or changes the module."""
     kind = _kind(conv)
-    if kind is None or type(x) is not Tensor or x.dim() != 4 or calls.changed(conv) or calls.observed():
+    if kind is None or type(x) is not Tensor or x.dim() != 4 or watched.watched(conv):
         return conv(x)
     return product(backend, conv, kind, x, bias=True)
 
@@ -108,20 +108,10 @@ def connect(backend: str, layer: Any, x: Any) -> Any:
         or type(x) is not Tensor
         or path(x.device.type, backend) == "torch"
         or torch.compiler.is_compiling()
-        or layer._forward_hooks
-        or layer._forward_pre_hooks
-        or layer._backward_hooks
-        or layer._backward_pre_hooks
-        or layer._compiled_call_impl is not None
-        or "forward" in layer.__dict__
-        or type(layer).forward is not _LINEAR_FORWARD
-        or calls.observed()
+        or watched.watched(layer)
     ):
         return layer(x)
     return _linear.linear(x, layer.weight, layer.bias)
-
-
-_LINEAR_FORWARD = nn.Linear.forward
 
 
 def path(device: str, backend: str = "auto") -> str:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from fastgan import watched
 from fastgan.fusion import activations, calls, convolution, resampling
 from fastgan.fusion.sites import (
     Held,
@@ -208,7 +209,7 @@ def costly(node: fx.Node, module: nn.Module) -> Site | None:
 def linear(node: fx.Node, module: nn.Module) -> Site | Miss | None:
     """A convolution whose kernel covers the map, or a transposed one of single elements: a matrix product."""
     conv, before = called(node, module), input_of(node)
-    if not calls.covers(conv) or before is None or len(node.args) + len(node.kwargs) != 1 or calls.changed(conv):
+    if not calls.covers(conv) or before is None or len(node.args) + len(node.kwargs) != 1 or watched.changed(conv):
         return None
     conditions = (
         "float32, bfloat16, float16, float64",

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from fastgan import watched
 from fastgan.convolutions import merged
 from fastgan.fusion import calls
 from fastgan.fusion.sites import Held, Miss, Site, bound, called, input_of, name_of, why_not, why_not_convolution
@@ -22,7 +23,7 @@ _POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "
 
 def resize_conv(backend: str, up: Any, conv: Any, x: Any) -> Any:
     """conv(up(x)), in one op where that computes the same. A 1x1 convolution moves below the upsampling."""
-    if not _is_plain(backend, conv, x) or (type(up) in calls.UPSAMPLINGS and calls.changed(up)):
+    if not _is_plain(backend, conv, x) or (type(up) in calls.UPSAMPLINGS and watched.changed(up)):
         return conv(up(x))
     settings = _upsampling(up)
     if settings is None or _why_not_upsampled(settings, conv) or not _grows(settings, x):
@@ -39,7 +40,7 @@ def resize_conv(backend: str, up: Any, conv: Any, x: Any) -> Any:
 
 def conv_pool(backend: str, conv: Any, pool: Any, x: Any) -> Any:
     """pool(conv(x)), in one op where that computes the same. A 1x1 convolution moves above the pooling."""
-    if not _is_plain(backend, conv, x) or (type(pool) in calls.POOLINGS and calls.changed(pool)):
+    if not _is_plain(backend, conv, x) or (type(pool) in calls.POOLINGS and watched.changed(pool)):
         return pool(conv(x))
     settings = _pooling(pool)
     if settings is None or _why_not_pooled(settings, conv):
@@ -59,14 +60,13 @@ def conv_pool(backend: str, conv: Any, pool: Any, x: Any) -> Any:
 def _is_plain(backend: str, conv: Any, x: Any) -> bool:
     return (
         type(x) is Tensor
-        and not calls.observed()
+        and calls.convolution(conv) is nn.Conv2d
+        and not watched.watched(conv)
         and x.dim() == 4
         and x.dtype in merged.DTYPES
         and x.numel() > 0
         and merged.path(x.device.type, backend) != "torch"
-        and calls.convolution(conv) is nn.Conv2d
         and x.shape[1] == conv.in_channels
-        and not calls.changed(conv)
     )
 
 

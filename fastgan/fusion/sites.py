@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from torch import fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from fastgan import watched
 from fastgan.fusion import calls
 
 
@@ -87,7 +88,7 @@ def why_not(module: nn.Module, known: dict[type, Any]) -> str:
             if base
             else f"no kernel for {kind.__name__}"
         )
-    reason = calls.changed(module)
+    reason = watched.changed(module)
     return f"{kind.__name__} {reason}" if reason else ""
 
 
@@ -105,5 +106,5 @@ def why_not_convolution(conv: nn.Module) -> str:
                 f"the weight of the {name} is parametrized by {type(parametrization).__name__}; "
                 "of those, spectral_norm and weight_norm are fused"
             )
-    reason = calls.changed(conv)
+    reason = watched.changed(conv)
     return f"{name} {reason}" if reason else ""

@@ -8,9 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules import module as _every_module  # holds the hooks that are registered for all modules
 
-from fastgan import backend
+from fastgan import watched
 from fastgan.convolutions import convolution
 from fastgan.nn.norm_act import NormAct2d
 from fastgan.reference.activation import ACTIVATIONS
@@ -80,16 +79,10 @@ def _convolve(conv: Any, x: Tensor) -> Tensor:
     """conv(x), from the fastest library for the shape, unless something watches or replaces the calls of `conv`."""
     if (
         torch.compiler.is_compiling()
-        or backend.recorded()
         or type(conv) not in (nn.Conv2d, nn.ConvTranspose2d)
         or conv.padding_mode != "zeros"
-        or conv._forward_hooks
-        or conv._forward_pre_hooks
-        or conv._backward_hooks
-        or conv._backward_pre_hooks
-        or conv._compiled_call_impl is not None
-        or "forward" in vars(conv)
-        or _every_module._has_any_global_hook()
+        or conv._forward_pre_hooks  # one that computes its weight would not run here
+        or watched.watched(conv)
     ):
         return conv(x)
     arguments = x, conv.weight, conv.bias, conv.stride, conv.padding
