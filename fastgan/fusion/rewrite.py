@@ -23,9 +23,9 @@ from torch import fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from fastgan.fusion import calls, patterns
-from fastgan.fusion.shadows import MARK, Shadows, unfused, watches_subclasses
+from fastgan.fusion.capture.shadows import MARK, Shadows, unfused, watches_subclasses
+from fastgan.fusion.capture.tracing import Traced, Untraceable, trace
 from fastgan.fusion.sites import Held, Miss, Site
-from fastgan.fusion.tracing import Traced, Untraceable, trace
 
 _Rewritten = tuple[Callable[..., Any], Callable[[Any], bool]]  # a forward, and whether it applies to a module
 _Source = tuple[str, dict[str, Any]]  # of a forward, and its namespace

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from fastgan import explain, fuse, systems
-from fastgan.fusion.tracing import Untraceable, trace
+from fastgan.fusion.capture.tracing import Untraceable, trace
 
 
 class Block(nn.Module):

@@ -16,7 +16,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from fastgan import explain, fuse
-from fastgan.fusion import bytecode, tracing
+from fastgan.fusion.capture import bytecode, tracing
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
 WIDTH, MODE = 3, "relu"

@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from fastgan.fusion.bytecode import facts
-from fastgan.fusion.conditions import Conditions
-from fastgan.fusion.shadows import Untraceable
+from fastgan.fusion.capture.bytecode import facts
+from fastgan.fusion.capture.conditions import Conditions
+from fastgan.fusion.capture.shadows import Untraceable
 
 _CONSTANTS = (type(None), bool, int, float, complex, str, bytes, enum.Enum, range, slice, torch.dtype, torch.device,
               torch.layout, torch.memory_format)  # fmt: skip

@@ -19,10 +19,10 @@ from torch import Tensor, fx, nn
 from torch.fx import _symbolic_trace
 from torch.fx.graph import inplace_methods
 
-from fastgan.fusion.audit import Audit
-from fastgan.fusion.bytecode import unpacked
-from fastgan.fusion.conditions import Conditions
-from fastgan.fusion.shadows import Shadows, Untraceable
+from fastgan.fusion.capture.audit import Audit
+from fastgan.fusion.capture.bytecode import unpacked
+from fastgan.fusion.capture.conditions import Conditions
+from fastgan.fusion.capture.shadows import Shadows, Untraceable
 
 _TRIES = 3  # where the garbage collector ran in between
 
