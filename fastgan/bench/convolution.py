@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fastgan import tuning
 from fastgan.bench.timing import check_accuracy
-from fastgan.convolutions import convolution, products
+from fastgan.convolutions import convolution, products, rules
 
 
 @dataclass(frozen=True)
@@ -52,18 +52,18 @@ class ConvolutionCase:
     def variants(self) -> dict[str, Callable[[], Tensor]]:
         ways = convolution._candidates(self.product, self.layer)
         exact = ways.pop(tuning.EXACT)()
-        theirs = ways[convolution.TORCH]()
+        theirs = ways[rules.TORCH]()
         for name, way in ways.items():
             check_accuracy(f"{self}: {name}", [way()], [theirs], [exact], [self.product])
-        chosen = convolution._default(self.layer)[convolution._OPS.index(self.product)]
-        return {"convolution": ways[convolution.TORCH], "fastgan": ways[chosen]}
+        chosen = rules.fastest(self.layer)[rules.PRODUCTS.index(self.product)]
+        return {"convolution": ways[rules.TORCH], "fastgan": ways[chosen]}
 
 
 def cases() -> Iterator[ConvolutionCase]:
     for dtype in (torch.float32, torch.bfloat16):
-        for product in convolution._OPS:
+        for product in rules.PRODUCTS:
             yield ConvolutionCase(product, dtype)
-    for product in convolution._OPS:
+    for product in rules.PRODUCTS:
         yield ConvolutionCase(product, torch.float32, large=64, small=128, size=32)
         yield ConvolutionCase(product, torch.float32, large=128, small=256, size=16)
         yield ConvolutionCase(product, torch.float32, large=128, small=128, size=16, kernel=3, stride=1)

@@ -12,14 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan import backend, tuning, watched
-from fastgan.convolutions import narrow, products, winograd
+from fastgan import tuning, watched
+from fastgan.convolutions import narrow, products, rules, winograd
 from fastgan.convolutions.products import Layer
+from fastgan.convolutions.rules import MM, NARROW, ONEDNN, PRODUCTS, TORCH, WINOGRAD
 
-# The ways to compute a product: PyTorch's, two of matrices, with fewer multiplications, and of an image and a wide map.
-TORCH, MM, ONEDNN, WINOGRAD, NARROW = tuning.TORCH, "mm", "onednn", "winograd", "narrow"
 DTYPES = (torch.float32, torch.bfloat16)
-LEAST_WEIGHT = 2**15  # elements; below, no product gained but those of an image
 Pair = tuple[int, int]
 
 
@@ -72,7 +70,7 @@ def conv_transpose2d(
 
 
 def _is_large(weight: Tensor) -> bool:
-    return weight.numel() >= LEAST_WEIGHT or (weight.dim() == 4 and min(weight.shape[:2]) <= narrow.MOST)
+    return weight.numel() >= rules.LEAST_WEIGHT or (weight.dim() == 4 and min(weight.shape[:2]) <= narrow.MOST)
 
 
 def takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
@@ -132,13 +130,12 @@ def _layer(
     )
 
 
-_OPS = ("correlate", "spread", "weight_gradient")
-_QUESTIONS = tuple(f"convolution.{name}" for name in _OPS)
+_QUESTIONS = tuple(f"convolution.{name}" for name in PRODUCTS)
 
 
 def _paths(layer: Layer, x: Tensor, weight: Tensor, transposed: bool) -> tuple[str, str, str] | None:
-    """The way of each product, in the order of _OPS, of those that will be computed; None where all are PyTorch's."""
-    default = _default(layer)
+    """The way of each of PRODUCTS that will be computed; None where all are PyTorch's."""
+    default = rules.fastest(layer)
     graded = torch.is_grad_enabled()
     needed = [True, graded and x.requires_grad, graded and weight.requires_grad]
     if transposed:
@@ -156,64 +153,11 @@ def rounded_products() -> bool:
     return torch.get_float32_matmul_precision() != "highest"
 
 
-@functools.lru_cache(4096)
-def _default(layer: Layer) -> tuple[str, str, str]:
-    """The ways to take where nothing was measured: those that gained a tenth or more on processors with AVX-512, one
-    with AMX and one without."""
-    ways = _default_products(layer)
-    if layer.dtype is torch.float32 and _is_measured(layer.dtype):
-        ways = tuple(WINOGRAD if gains else way for gains, way in zip(winograd.pays(layer), ways))  # type: ignore[assignment]
-    if _is_measured(layer.dtype) and (layer.dtype is torch.float32 or not backend.cpu_multiplies_tiles()):
-        ways = tuple(NARROW if gains else way for gains, way in zip(narrow.pays(layer), ways))  # type: ignore[assignment]
-    return ways
-
-
-def _default_products(layer: Layer) -> tuple[str, str, str]:
-    """The same without Winograd's method: at 4x4 maps of 256 and 512 channels, batch 64, channels_last, matrix products
-    are 1.1 to 1.5 times as fast in float32, 1.6 to 6 in bfloat16."""
-    channels, pixels, rows = layer.small * layer.large, layer.h * layer.w, layer.images * layer.h * layer.w
-    if layer.kernel_h * layer.kernel_w < 9 or rows > 4096 or not _is_measured(layer.dtype):
-        return TORCH, TORCH, TORCH
-    wide = channels >= 2**17 and (pixels <= 16 or rows <= 64)
-    if layer.dtype is torch.float32:
-        last = wide and layer.channels_last and layer.weight_last
-        ways = (
-            ONEDNN if last and rows <= 1024 else TORCH,
-            ONEDNN if last and pixels <= 16 and 256 <= rows <= 2048 and channels <= 2**18 else TORCH,
-            MM if wide else TORCH,
-        )
-    else:
-        # Without AMX, the weight gradient of 3x3 kernels on 8x8 maps gains 1.1x in 1024 rows and loses 0.84x in 4096;
-        # of contiguous maps oneDNN correlates well and spreads badly (products are 0.7 to 0.9 and 1.4 to 2 times as
-        # fast); of channels_last ones it spreads well with strides, but for 512 channels on both sides, and where there
-        # are 256 rows products are 1.2 to 1.7 times as fast on larger maps, too.
-        tiles, last, strided = backend.cpu_multiplies_tiles(), layer.channels_last, layer.stride != (1, 1)
-        few = layer.kernel_h * layer.kernel_w > 9 or rows <= 1024 or tiles
-        small = (pixels <= 16 and channels >= 2**14) or (pixels <= 64 and channels >= 2**15 and few)
-        short = channels >= 2**17 and rows <= 256 and last and not tiles
-        spread = pixels <= 16 and 256 <= rows <= 2048 if tiles or last else rows <= 64
-        gradient = (wide or small or short) and products.weight_buffer(layer) <= products.LARGEST_BUFFER
-        ways = (
-            ONEDNN if (wide and rows <= 2048 and (tiles or last)) or (short and strided) else TORCH,
-            ONEDNN if wide and spread and (tiles or not (last and strided) or channels >= 2**18) else TORCH,
-            ONEDNN if gradient else TORCH,
-        )
-    return tuple(way if can else TORCH for way, can in zip(ways, products.possible(layer)))  # type: ignore[return-value]
-
-
-@functools.cache
-def _is_measured(dtype: torch.dtype) -> bool:
-    """Whether this processor is of the kind that the rule was measured on."""
-    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch.backends.mkldnn.is_available():
-        return False
-    return dtype is torch.float32 or backend.autocast_dtype("cpu") is dtype
-
-
 class _Call(NamedTuple):
     layer: Layer
     more: Pair  # output_padding
     transposed: bool
-    paths: tuple[str, str, str]  # the way of each of the products of _OPS
+    paths: tuple[str, str, str]  # the way of each of the products of PRODUCTS
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, call: _Call) -> Tensor:
@@ -233,18 +177,18 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, call: _Call) -> Ten
 
 
 def _function(op: int, paths: tuple[str, str, str], layer: Layer) -> Callable[..., Tensor] | None:
-    """One of _OPS in the way that was chosen for it, of its operands alone, or None for PyTorch's convolution."""
+    """One of PRODUCTS in the way that was chosen for it, of its operands alone, or None for PyTorch's convolution."""
     way = paths[op]
     if way == WINOGRAD and winograd.possible(layer):
-        method = getattr(winograd, _OPS[op])
+        method = getattr(winograd, PRODUCTS[op])
         return lambda *operands: method(*operands, layer)
     if way == NARROW and narrow.possible(layer)[op]:
-        method = getattr(narrow, _OPS[op])
+        method = getattr(narrow, PRODUCTS[op])
         return lambda *operands: method(*operands, layer)
     if way not in (MM, ONEDNN):
         return None
     product = products.onednn if way == ONEDNN and products.onednn_works(layer.dtype) else products.mm
-    by_products = getattr(products, _OPS[op])
+    by_products = getattr(products, PRODUCTS[op])
     return lambda *operands: by_products(*operands, layer, product)
 
 
@@ -303,16 +247,12 @@ def _candidates(op: str, layer: Layer) -> dict[str, Callable[[], Tensor]]:
 
     operands = {"correlate": (large, weight, None), "spread": (small, weight, None), "weight_gradient": (small, large)}
     ways: dict[str, Callable[[], Tensor]] = {TORCH: lambda: theirs(small, large, weight)}
-    can = {
-        MM: products.possible(layer)[_OPS.index(op)],
-        ONEDNN: products.possible(layer)[_OPS.index(op)] and products.onednn_works(layer.dtype),
-        WINOGRAD: winograd.possible(layer),
-        NARROW: narrow.possible(layer)[_OPS.index(op)],
-    }
-    for way in [way for way in can if can[way]]:
-        function = _function(_OPS.index(op), (way, way, way), layer)
-        assert function is not None
-        ways[way] = functools.partial(function, *operands[op])
+    number = PRODUCTS.index(op)
+    for way in (MM, ONEDNN, WINOGRAD, NARROW):
+        if rules.possible(way, layer)[number] and (way != ONEDNN or products.onednn_works(layer.dtype)):
+            function = _function(number, (way, way, way), layer)
+            assert function is not None
+            ways[way] = functools.partial(function, *operands[op])
     ways[tuning.EXACT] = lambda: theirs(small.double(), large.double(), weight.double())
     return ways
 
@@ -330,5 +270,5 @@ TUNABLES = {
     question: tuning.Tunable(
         functools.partial(_candidates, op), _describe, {F.conv2d: conv2d, F.conv_transpose2d: conv_transpose2d}
     )
-    for op, question in zip(_OPS, _QUESTIONS)
+    for op, question in zip(PRODUCTS, _QUESTIONS)
 }

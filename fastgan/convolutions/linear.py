@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan import tuning
-from fastgan.convolutions import products
-from fastgan.convolutions.convolution import DTYPES, LEAST_WEIGHT, ONEDNN, TORCH, rounded_products, takes
+from fastgan.convolutions import products, rules
+from fastgan.convolutions.convolution import DTYPES, rounded_products, takes
+from fastgan.convolutions.rules import ONEDNN, TORCH
 
 
 class Layer(NamedTuple):
@@ -37,7 +38,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         weight: (out_features, in_features).
         bias: (out_features,) or None.
     """
-    if not takes(x, weight, bias) or weight.numel() < LEAST_WEIGHT or (layer := _layer(x, weight, bias)) is None:
+    if not takes(x, weight, bias) or weight.numel() < rules.LEAST_WEIGHT or (layer := _layer(x, weight, bias)) is None:
         return F.linear(x, weight, bias)
     graded = torch.is_grad_enabled()
     needed = True, graded and x.requires_grad, graded and weight.requires_grad

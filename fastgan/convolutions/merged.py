@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fastgan import backend as _backend
 from fastgan import tuning, watched
-from fastgan.convolutions import convolution
+from fastgan.convolutions import convolution, rules
 from fastgan.convolutions.products import Layer
 from fastgan.reference import conv_pool as reference_pool
 from fastgan.reference import resize_conv as reference_resize
@@ -127,25 +127,7 @@ def path(device: str, backend: str = "auto") -> str:
     return "torch" if device != "cpu" or _backend.wanted(backend) == "torch" else "PyTorch"
 
 
-class Least(NamedTuple):
-    """The fewest pixels, N H W of the smaller map, and multiplications a tap with which the merge paid."""
-
-    training: int  # pixels, with a backward pass
-    forward: int  # pixels, without
-    work: int  # pixels * channels before * channels after
-
-
-# Measured with 8 to 512 channels. The merge costs as much as a convolution of some pixels with the same weight.
-LEAST = {
-    torch.float32: Least(1024, 2048, 2**19),
-    # Without AMX, multiplications take longer than what comes with the merge.
-    torch.bfloat16: Least(8192, 16384, 2**20) if _backend.cpu_multiplies_tiles() else Least(1024, 1024, 2**22),
-    torch.float16: Least(1024, 2048, 2**19),
-    torch.float64: Least(1024, 2048, 2**19),
-}
-# oneDNN's strided bfloat16 convolutions are slow on small maps; where matrix products compute the weight gradient, or
-# all three products of a layer, fewer pixels suffice.
-_LEAST_BY_PRODUCTS = {1: 4096, 2: 4096, 3: 1024}
+LEAST = {dtype: least for dtype in DTYPES if (least := rules.merges(dtype))}
 
 
 class Pair(NamedTuple):
@@ -167,7 +149,7 @@ def pays(op: str, x: Tensor, outputs: int, kernel: tuple[int, ...], groups: int)
         dtype = torch.get_autocast_dtype(x.device.type)
     last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
     pair = Pair(tuple(x.shape), outputs, tuple(kernel), groups, dtype, last, torch.is_grad_enabled())
-    default = MERGED if _pays(op, pair) else convolution.TORCH
+    default = MERGED if _pays(op, pair) else rules.TORCH
     if torch.compiler.is_compiling():
         return default == MERGED
     return tuning.choice(op, pair, default) == MERGED
@@ -194,8 +176,8 @@ def _pays(op: str, pair: Pair) -> bool:
         *(images, small, large, height, width, size[0], size[1], taps[0], taps[1]),
         *(2, 2, padding[0], padding[1], pair.dtype, pair.channels_last, pair.channels_last),
     )
-    by_products = sum(way != convolution.TORCH for way in convolution._default(layer))
-    return by_products > 0 and pixels >= _LEAST_BY_PRODUCTS[by_products]
+    by_products = sum(way != rules.TORCH for way in rules.fastest(layer))
+    return by_products > 0 and pixels >= rules.MERGES_BY_PRODUCTS[by_products]
 
 
 def _candidates(op: str, pair: Pair) -> dict[str, Callable[[], Tensor]]:
@@ -211,7 +193,7 @@ def _candidates(op: str, pair: Pair) -> dict[str, Callable[[], Tensor]]:
             return y
         return torch.cat([t.flatten() for t in torch.autograd.grad(y, leaves, torch.ones_like(y))])
 
-    ways = {convolution.TORCH: _REFERENCES[op], MERGED: resize if op == "resize_conv" else pool}
+    ways = {rules.TORCH: _REFERENCES[op], MERGED: resize if op == "resize_conv" else pool}
     return {name: functools.partial(call, function) for name, function in ways.items()}
 
 

@@ -34,18 +34,6 @@ def possible(layer: Layer) -> tuple[bool, bool, bool]:
     return can and small, can and large, can
 
 
-def pays(layer: Layer) -> tuple[bool, bool, bool]:
-    """Whether each product gained a tenth or more on a processor with AVX-512 and without AMX: 1.4 to 4 times PyTorch's
-    speed for an image, 2.3 to 8 for the gradient where the image is the small map. Where it is the large one, as
-    before a discriminator's first layer, oneDNN is at its best in bfloat16, and in float32 with few channels or pixels.
-    """
-    correlate, spread, gradient = possible(layer)
-    if layer.large <= MOST:
-        many = min(layer.small // 64, layer.images * layer.h * layer.w // 2**13) > 0
-        gradient = gradient and layer.dtype is torch.float32 and many
-    return correlate, spread, gradient
-
-
 @functools.cache
 def _compiled() -> bool:
     return backend.library("cpu").usable and hasattr(torch.ops.fastgan, "narrow_correlate")

@@ -23,9 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LARGEST_BUFFER = (
-    24 * 2**20
-)  # bytes of windows at a time. Above 32 MB malloc returns memory that is new each time: slow.
+# Bytes of windows at a time. Above 32 MB malloc returns memory that is new each time, which is slow.
+LARGEST_BUFFER = 24 * 2**20
 
 
 class Layer(NamedTuple):
@@ -64,6 +63,31 @@ class Layer(NamedTuple):
     @property
     def padding(self) -> tuple[int, int]:
         return self.padding_h, self.padding_w
+
+    @property
+    def taps(self) -> int:
+        """Of the kernel."""
+        return self.kernel_h * self.kernel_w
+
+    @property
+    def pixels(self) -> int:
+        """Of the small map."""
+        return self.h * self.w
+
+    @property
+    def rows(self) -> int:
+        """Pixels of all small maps: rows of the matrices that are multiplied."""
+        return self.images * self.h * self.w
+
+    @property
+    def channels(self) -> int:
+        """Pairs of a small and a large channel: elements of the weight a tap."""
+        return self.small * self.large
+
+    @property
+    def least(self) -> int:
+        """Channels of the narrower map."""
+        return min(self.small, self.large)
 
 
 Product = Callable[..., Tensor]  # (M, K), (K, N), bias (N,) or None -> (M, N)
@@ -119,8 +143,8 @@ def possible(layer: Layer) -> tuple[bool, bool, bool]:
     """Whether each product, in the order above, can be computed within LARGEST_BUFFER."""
     if layer.kernel_h < layer.stride_h or layer.kernel_w < layer.stride_w:
         return False, False, False
-    size, taps = layer.dtype.itemsize, layer.kernel_h * layer.kernel_w
-    correlated = layer.h * layer.w * taps * layer.large * size
+    size, taps = layer.dtype.itemsize, layer.taps
+    correlated = layer.pixels * taps * layer.large * size
     steps = layer.stride_h * layer.stride_w
     spread_ = (layer.height + layer.stride_h) * (layer.width + layer.stride_w) * (taps + steps) * layer.small * size
     return (
@@ -133,7 +157,7 @@ def possible(layer: Layer) -> tuple[bool, bool, bool]:
 def weight_buffer(layer: Layer) -> int:
     """Bytes of the windows of all images, from which `weight_gradient` multiplies by rows of the kernel where they are
     more than LARGEST_BUFFER."""
-    return layer.images * layer.h * layer.w * layer.kernel_h * layer.kernel_w * layer.large * layer.dtype.itemsize
+    return layer.rows * layer.taps * layer.large * layer.dtype.itemsize
 
 
 def _images(layer: Layer, elements: int) -> int:

@@ -36,17 +36,21 @@ def possible(layer: Layer) -> bool:
     )
 
 
-def pays(layer: Layer) -> tuple[bool, bool, bool]:
-    """Whether each product gained a tenth or more over the other ways, with 64 channels and more, on a processor with
-    AVX-512: the transformed weight must meet enough tiles. A strided `spread` transforms the small map for each place.
-    """
-    grown = _is_grown(layer)
-    tiles = layer.images * ((layer.h + 1) // 2) * ((layer.w + 1) // 2)
-    if min(layer.small, layer.large) < 64 or not possible(layer):
-        return False, False, False
-    side = layer.kernel_h + grown + layer.stride_h
-    meets = tiles >= 256 and 4 * layer.small * layer.large * side**2 <= LARGEST_BUFFER
-    return meets, meets and layer.small >= 64 * layer.stride_h * (1 + grown), tiles >= 64
+def tiles(layer: Layer) -> int:
+    """2x2 pixels of all small maps, which a method has in common."""
+    return layer.images * ((layer.h + 1) // 2) * ((layer.w + 1) // 2)
+
+
+def meets(layer: Layer, least: int) -> bool:
+    """Whether the transformed weight fits in a buffer and meets at least so many tiles."""
+    side = layer.kernel_h + _is_grown(layer) + layer.stride_h
+    return tiles(layer) >= least and 4 * layer.channels * side**2 <= LARGEST_BUFFER
+
+
+def transforms(layer: Layer) -> int:
+    """How much of the small map `spread` transforms: once for each place in the stride, of twice as many for a grown
+    kernel."""
+    return layer.stride_h * (1 + _is_grown(layer))
 
 
 def _is_grown(layer: Layer) -> bool:

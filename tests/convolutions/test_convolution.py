@@ -14,9 +14,10 @@ from torch.testing import assert_close
 
 from fastgan import tuning
 from fastgan.bench.timing import interleaved
-from fastgan.convolutions import convolution, products
+from fastgan.convolutions import convolution, products, rules
 from fastgan.nn import ConvNormAct2d, ConvTransposeNormAct2d
 from tests.accuracy import assert_as_accurate
+from tests.convolutions.ways import on
 
 WAYS = ("mm", "onednn")
 
@@ -41,8 +42,8 @@ def _watched(calls, name, original):
 def used(monkeypatch):
     """Takes one way for every product of every layer; says which products were computed in it."""
     state = SimpleNamespace(way="mm", calls=[])
-    monkeypatch.setattr(convolution, "LEAST_WEIGHT", 0)
-    monkeypatch.setattr(convolution, "_default", lambda layer: (state.way,) * 3)
+    monkeypatch.setattr(rules, "LEAST_WEIGHT", 0)
+    monkeypatch.setattr(rules, "fastest", lambda layer: (state.way,) * 3)
     for name in ("correlate", "spread", "weight_gradient"):
         monkeypatch.setattr(products, name, _watched(state.calls, name, getattr(products, name)))
     return state
@@ -294,7 +295,7 @@ class TestLeftToPyTorch:
     @pytest.mark.parametrize("ways", [("torch", "torch", "mm"), ("mm", "torch", "mm"), ("torch", "mm", "mm")])
     def test_the_weights_gradient_is_computed_once(self, transposed, ways, used, monkeypatch):
         """oneDNN has the bias's gradient from the weight's alone, so that asking for it would cost another one."""
-        monkeypatch.setattr(convolution, "_default", lambda layer: ways)
+        monkeypatch.setattr(rules, "fastest", lambda layer: ways)
         ours, theirs, tensors, settings = pair(transposed, GEOMETRIES[1], torch.float32)
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as seen:
             got = derivatives(ours, tensors, settings)
@@ -318,26 +319,23 @@ def test_onednn_is_checked_before_use():
 
 def test_default_rule_only_where_measured(monkeypatch):
     layer = products.Layer(64, 512, 256, 4, 4, 8, 8, 4, 4, 2, 2, 1, 1, torch.bfloat16, True, True)
-    monkeypatch.setattr(convolution, "_default", convolution._default.__wrapped__)
-    monkeypatch.setattr(convolution, "_is_measured", lambda dtype: True)
-    monkeypatch.setattr(convolution.winograd, "possible", lambda layer: False)
-    assert convolution._default(layer._replace(dtype=torch.float32)) == ("onednn", "onednn", "mm")
+    monkeypatch.setattr(rules.winograd, "possible", lambda layer: False)
+    on(monkeypatch, "avx512")
+    assert rules.fastest(layer._replace(dtype=torch.float32)) == ("onednn", "onednn", "mm")
+    assert rules.fastest(layer) == ("torch",) * 3
     wide, contiguous = layer._replace(large=512), layer._replace(images=1, channels_last=False)
     for amx, products_of in ((True, ("111", "111", "101")), (False, ("101", "111", "011"))):
-        monkeypatch.setattr(convolution.backend, "cpu_multiplies_tiles", lambda amx=amx: amx)
+        on(monkeypatch, "avx512", "bfloat16", *(["amx"] if amx else []))
         for shape, expected in zip((layer, wide, contiguous), products_of):
-            assert convolution._default(shape) == tuple("onednn" if c == "1" else "torch" for c in expected), (
-                amx,
-                shape,
-            )
+            assert rules.fastest(shape) == tuple("onednn" if c == "1" else "torch" for c in expected), (amx, shape)
     large = layer._replace(h=32, w=32, height=64, width=64, small=64, large=64)
-    assert convolution._default(large) == ("torch",) * 3
+    assert rules.fastest(large) == ("torch",) * 3
     many = layer._replace(h=8, w=8, height=8, width=8, kernel_h=3, kernel_w=3, stride_h=1, stride_w=1)
     for amx, images, way in ((True, 64, "onednn"), (False, 64, "torch"), (False, 16, "onednn")):
-        monkeypatch.setattr(convolution.backend, "cpu_multiplies_tiles", lambda amx=amx: amx)
-        assert convolution._default(many._replace(images=images)) == ("torch", "torch", way)
-    monkeypatch.setattr(convolution, "_is_measured", lambda dtype: False)
-    assert convolution._default(layer) == ("torch",) * 3
+        on(monkeypatch, "avx512", "bfloat16", *(["amx"] if amx else []))
+        assert rules.fastest(many._replace(images=images)) == ("torch", "torch", way)
+    on(monkeypatch)
+    assert rules.fastest(layer) == ("torch",) * 3
 
 
 @pytest.mark.parametrize("make", [ConvNormAct2d, ConvTransposeNormAct2d])
@@ -359,11 +357,11 @@ def test_blocks_of_nn(make, used):
 @pytest.mark.slow
 def test_the_products_of_the_deepest_dcgan_layers_are_not_slower():
     """In bfloat16 with AMX, where the gain is several times, so that a busy machine does not matter."""
-    if not convolution._is_measured(torch.bfloat16):
+    if not rules.features() >= {"avx512", "bfloat16"}:
         pytest.skip("the rule was measured on processors with AVX-512 and bfloat16")
     layer = products.Layer(32, 512, 256, 4, 4, 8, 8, 4, 4, 2, 2, 1, 1, torch.bfloat16, True, True)
     ways = convolution._candidates("weight_gradient", layer)
-    times = interleaved({name: ways[name] for name in ("torch", convolution._default(layer)[2])}, rounds=3)
+    times = interleaved({name: ways[name] for name in ("torch", rules.fastest(layer)[2])}, rounds=3)
     assert min(times["torch"]) > 1.3 * min(times["onednn"])
 
 

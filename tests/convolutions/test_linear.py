@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from fastgan import tuning
 from fastgan.convolutions import linear as op
-from fastgan.convolutions import products
+from fastgan.convolutions import products, rules
 from tests.accuracy import assert_as_accurate
 
 # oneDNN has no products in bfloat16 for processors without instructions for them.
@@ -26,7 +26,7 @@ def used(monkeypatch):
     """Takes oneDNN for every product; counts them."""
     calls = []
     assert products.onednn_works(torch.float32)
-    monkeypatch.setattr(op, "LEAST_WEIGHT", 0)
+    monkeypatch.setattr(rules, "LEAST_WEIGHT", 0)
     monkeypatch.setattr(tuning, "choice", lambda question, key, default: "onednn")
     monkeypatch.setattr(products, "onednn", lambda *a, f=products.onednn: calls.append(1) or f(*a))
     return calls
@@ -104,7 +104,7 @@ def test_left_to_pytorch(used):
 
 def test_pytorchs_where_nothing_was_measured(monkeypatch, tmp_path):
     monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path))
-    monkeypatch.setattr(op, "LEAST_WEIGHT", 0)
+    monkeypatch.setattr(rules, "LEAST_WEIGHT", 0)
     tuning.forget()
     monkeypatch.setattr(op._Linear, "apply", lambda *a: pytest.fail("not measured"))
     tensors = operands()

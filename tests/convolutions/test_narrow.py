@@ -14,11 +14,10 @@ from torch._subclasses import FakeTensorMode
 from torch.testing import assert_close
 
 import fastgan
-from fastgan import backend
-from fastgan.convolutions import convolution, narrow
+from fastgan.convolutions import convolution, narrow, rules
 from fastgan.convolutions.products import Layer
 from tests.accuracy import assert_as_accurate
-from tests.convolutions.ways import OPS, own_cache, theirs, watched
+from tests.convolutions.ways import OPS, on, own_cache, theirs, watched
 
 LAST = torch.channels_last
 
@@ -273,20 +272,18 @@ def test_what_is_possible(monkeypatch):
 
 
 def test_chosen_where_it_was_measured(monkeypatch):
-    monkeypatch.setattr(convolution, "_default", convolution._default.__wrapped__)
     into, out_of = data(GANS[0], torch.float32)[0], data(GANS[2], torch.float32)[0]
     many = out_of._replace(images=64)
     for measured, amx, dtype, chosen in (
         (True, True, torch.float32, True), (True, False, torch.bfloat16, True),
         (True, True, torch.bfloat16, False), (False, False, torch.float32, False),
     ):  # fmt: skip
-        monkeypatch.setattr(convolution, "_is_measured", lambda dtype, measured=measured: measured)
-        monkeypatch.setattr(backend, "cpu_multiplies_tiles", lambda amx=amx: amx)
+        on(monkeypatch, *(["avx512", "bfloat16"] if measured else []), *(["amx"] if amx else []))
         way = "narrow" if chosen else "torch"
-        assert convolution._default(into._replace(dtype=dtype)) == (way, "torch", way)
+        assert rules.fastest(into._replace(dtype=dtype)) == (way, "torch", way)
         gradient = way if dtype is torch.float32 else "torch"
-        assert convolution._default(many._replace(dtype=dtype)) == ("torch", way, gradient)
-        assert convolution._default(out_of._replace(dtype=dtype))[2] == "torch"
+        assert rules.fastest(many._replace(dtype=dtype)) == ("torch", way, gradient)
+        assert rules.fastest(out_of._replace(dtype=dtype))[2] == "torch"
 
 
 def test_memory_stays_safe():
@@ -310,7 +307,7 @@ def test_memory_stays_safe():
 
 
 def test_fuse_and_tune(monkeypatch):
-    monkeypatch.setattr(convolution, "_default", lambda layer: ("narrow",) * 3)
+    monkeypatch.setattr(rules, "fastest", lambda layer: ("narrow",) * 3)
     network = nn.Sequential(nn.Conv2d(64, 3, 3, 1, 1), nn.Tanh()).to(memory_format=LAST)
     x = torch.randn(64, 64, 8, 8).to(memory_format=LAST)
     plain = network(x).detach()

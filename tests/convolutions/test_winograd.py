@@ -15,10 +15,10 @@ from torch._subclasses import FakeTensorMode
 from torch.testing import assert_close
 
 import fastgan
-from fastgan.convolutions import convolution, winograd
+from fastgan.convolutions import convolution, rules, winograd
 from fastgan.convolutions.products import Layer
 from tests.accuracy import assert_as_accurate
-from tests.convolutions.ways import OPS, own_cache, theirs, watched
+from tests.convolutions.ways import OPS, on, own_cache, theirs, watched
 
 # images, channels of the large map, of the small one, size of the large map, kernel, stride, padding
 DCGAN = [
@@ -60,7 +60,7 @@ def _own_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def used(monkeypatch):
     """Takes Winograd's method for every product that it can compute; says which were."""
-    monkeypatch.setattr(convolution, "LEAST_WEIGHT", 0)
+    monkeypatch.setattr(rules, "LEAST_WEIGHT", 0)
     return watched(monkeypatch, winograd, "winograd")
 
 
@@ -267,27 +267,22 @@ def test_memory_stays_safe():
 
 def test_chosen_where_it_was_measured(monkeypatch):
     layer = layer_of(DCGAN[2])
-    for measured, way in ((True, "winograd"), (False, "torch")):
-        convolution._default.cache_clear()
-        monkeypatch.setattr(convolution, "_is_measured", lambda dtype, measured=measured: measured)
-        assert convolution._default(layer) == (way,) * 3
-        assert "winograd" not in convolution._default(layer._replace(images=1))
-    convolution._default.cache_clear()
+    for features, way in ((["avx512"], "winograd"), ([], "torch")):
+        on(monkeypatch, *features)
+        assert rules.fastest(layer) == (way,) * 3
+        assert "winograd" not in rules.fastest(layer._replace(images=1))
 
 
 def test_the_strided_5x5_kernel(monkeypatch):
     """Its gains are smaller: the input's gradient pays with more channels."""
-    convolution._default.cache_clear()
-    monkeypatch.setattr(convolution, "_is_measured", lambda dtype: True)
+    on(monkeypatch, "avx512")
     for channels, spread in ((128, "torch"), (256, "winograd")):
         layer = layer_of((16, 64, channels, (16, 16), 5, 2, 2))
-        assert convolution._default(layer) == ("winograd", spread, "winograd")
-    convolution._default.cache_clear()
+        assert rules.fastest(layer) == ("winograd", spread, "winograd")
 
 
 def test_fuse_and_tune(monkeypatch):
-    monkeypatch.setattr(convolution, "_is_measured", lambda dtype: True)
-    convolution._default.cache_clear()
+    on(monkeypatch, "avx512")
     network = nn.Sequential(nn.Conv2d(64, 64, 3, 1, 1), nn.BatchNorm2d(64)).to(memory_format=torch.channels_last)
     x = torch.randn(64, 64, 8, 8).to(memory_format=torch.channels_last)
     plain = network(x).detach()
@@ -300,4 +295,3 @@ def test_fuse_and_tune(monkeypatch):
     rows = [row for row in report if row.op.startswith("convolution.")]
     assert len(rows) == 3
     assert all("winograd" in row.milliseconds for row in rows)
-    convolution._default.cache_clear()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fastgan import tuning
-from fastgan.convolutions import convolution
+from fastgan.convolutions import rules
 
 OPS = ("correlate", "spread", "weight_gradient")
 
@@ -16,7 +16,7 @@ OPS = ("correlate", "spread", "weight_gradient")
 def watched(monkeypatch: pytest.MonkeyPatch, module: ModuleType, way: str) -> SimpleNamespace:
     """Takes this way for every product that it can compute; says in `calls` which were."""
     state = SimpleNamespace(calls=[])
-    monkeypatch.setattr(convolution, "_default", lambda layer: (way,) * 3)
+    monkeypatch.setattr(rules, "fastest", lambda layer: (way,) * 3)
 
     def watch(name):
         original = getattr(module, name)
@@ -42,3 +42,9 @@ def theirs(layer, large, small, weight):
     settings = layer.stride, layer.padding, (1, 1), False, (0, 0), 1
     gradients = torch.ops.aten.convolution_backward(small, large, weight, None, *settings, (True, True, False))
     return [torch.convolution(large, weight, None, *settings), *gradients[:2]]
+
+
+def on(monkeypatch: pytest.MonkeyPatch, *features: str) -> None:
+    """The rules choose as on a processor that has these."""
+    monkeypatch.setattr(rules, "features", lambda: frozenset(features))
+    monkeypatch.setattr(rules, "_fastest", getattr(rules._fastest, "__wrapped__", rules._fastest))  # keeps no answers

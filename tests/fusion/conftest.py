@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from fastgan import backend, fuse, ops
-from fastgan.convolutions import merged
+from fastgan.convolutions import merged, rules
 from fastgan.fusion import activations, calls
 
 
@@ -63,7 +63,7 @@ def small_maps_too(monkeypatch):
     """And every activation in float64, in which most tests compare."""
     monkeypatch.setattr(activations, "SLOW_IN_FLOAT64", ())
     monkeypatch.setattr(activations, "LEAST_ELEMENTS", (0, 0))
-    monkeypatch.setattr(merged, "LEAST", dict.fromkeys(merged.LEAST, merged.Least(0, 0, 0)))
+    monkeypatch.setattr(merged, "LEAST", dict.fromkeys(merged.LEAST, rules.Least(0, 0, 0)))
 
 
 @pytest.fixture

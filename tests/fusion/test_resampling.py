@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from torch.testing import assert_close
 
 from fastgan import explain, fuse
-from fastgan.convolutions import merged
+from fastgan.convolutions import merged, rules
 from tests.fusion.comparing import assert_same
 
 
@@ -207,7 +207,7 @@ def test_a_weight_is_computed_once_where_pytorch_refuses():
 
 
 def test_small_batches_run_as_before(ran, monkeypatch):
-    monkeypatch.setattr(merged, "LEAST", dict.fromkeys(merged.LEAST, merged.Least(73, 100, 0)))
+    monkeypatch.setattr(merged, "LEAST", dict.fromkeys(merged.LEAST, rules.Least(73, 100, 0)))
     fused, _ = two(lambda: up(scale_factor=2))
     with torch.no_grad():
         fused(image())

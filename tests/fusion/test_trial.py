@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fastgan import backend, explain, fuse
-from fastgan.convolutions import convolution
+from fastgan.convolutions import rules
 
 native = pytest.mark.skipif(backend.choose("norm_act", "cpu") != "native", reason="needs the compiled extension")
 
@@ -32,7 +32,7 @@ class TestRuns:
 
     def test_a_size_at_which_nothing_is_gained(self, monkeypatch):
         """PyTorch's own convolutions are the faster ones."""
-        monkeypatch.setattr(convolution, "_default", lambda layer: ("torch",) * 3)
+        monkeypatch.setattr(rules, "fastest", lambda layer: ("torch",) * 3)
         small = explain(fuse(network()), torch.randn(1, 3, 16, 16))
         (row,) = (row for row in small if row.path == "2" and row.kernel.startswith("convolution"))
         assert row.fused
@@ -41,7 +41,7 @@ class TestRuns:
 
     def test_advises_the_other_layout(self, monkeypatch):
         """Of a processor on which a convolution gains in channels_last alone."""
-        monkeypatch.setattr(convolution, "_default", lambda layer: ("mm" if layer.channels_last else "torch",) * 3)
+        monkeypatch.setattr(rules, "fastest", lambda layer: ("mm" if layer.channels_last else "torch",) * 3)
         model, x = fuse(network()), torch.randn(16, 3, 32, 32)
         contiguous = explain(model, x)
         last = explain(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from fastgan.convolutions import merged
+from fastgan.convolutions import merged, rules
 from tests.accuracy import assert_as_accurate
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -23,7 +23,7 @@ def always(monkeypatch):
     for name in ("resize", "pool"):
         original = getattr(merged, name)
         monkeypatch.setattr(merged, name, lambda *a, f=original, n=name: (ran.append(n), f(*a))[1])
-    monkeypatch.setattr(merged, "LEAST", dict.fromkeys(merged.LEAST, merged.Least(0, 0, 0)))
+    monkeypatch.setattr(merged, "LEAST", dict.fromkeys(merged.LEAST, rules.Least(0, 0, 0)))
     return ran
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fastgan import tuning
-from fastgan.convolutions import convolution, linear
+from fastgan.convolutions import rules
 
 
 @pytest.fixture(autouse=True)
@@ -19,5 +19,4 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def small_layers(monkeypatch):
     """Layers of any size are tunable."""
-    monkeypatch.setattr(convolution, "LEAST_WEIGHT", 0)
-    monkeypatch.setattr(linear, "LEAST_WEIGHT", 0)
+    monkeypatch.setattr(rules, "LEAST_WEIGHT", 0)
