@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import os
+import secrets
 import signal
 from pathlib import Path
 
@@ -60,6 +61,14 @@ def _alike():
     """Every test begins with the same random numbers and on one thread, whatever the one before it has left."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def seed() -> int:
+    """Another one in each run; pytest shows it where the test fails, and the environment variable repeats it."""
+    number = int(os.environ.get("FASTGAN_TEST_SEED") or secrets.randbits(31))
+    print(f"FASTGAN_TEST_SEED={number}")
+    return number
 
 
 @pytest.fixture(autouse=True, scope="session")

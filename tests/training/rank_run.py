@@ -1,7 +1,7 @@
 """Run by torchrun or alone: trains a tiny DCGAN as its arguments say.
 
 DIES=STEP:kill, STEP:term or STEP:VALUE in the environment does that to the second process at that step, or gives
-weights of it that value.
+weights of it that value. STAYS=1: after the last step it waits to be killed.
 
 python rank_run.py OUT STEPS [float64|float32] [name=value ...]
 """
@@ -59,6 +59,8 @@ def main():
 
         trainer._advance = dies
     trainer.fit(int(steps))
+    if os.environ.get("STAYS"):
+        signal.pause()
     copy.deepcopy(trainer.system)  # also where its layers hold a process group
     if trainer.ranks.count > 1:
         trainer.ranks.gather(None)
