@@ -1,0 +1,1 @@
+"""Where data come from: one kind of source a file, and what a folder holds."""
