@@ -1,10 +1,10 @@
 """What can run here, and why not something faster.
 
-Backends, fastest first: `native` (the compiled extension), `triton` (kernels in Triton, CUDA only), `torch` (plain
-PyTorch, always there). Nothing is probed at import; the first use of an op loads the library of its device, once, and
-a failure is remembered with its reason.
+Backends, fastest first: `native` (the compiled extension), `torch` (plain PyTorch, always there); KERNELS says which an
+op has. Nothing is probed at import; the first use of an op loads the library of its device, once, and a failure is
+remembered with its reason.
 
-FASTGAN_BACKEND=auto|native|triton|torch sets what backend="auto" means.
+FASTGAN_BACKEND=auto|native|torch sets what backend="auto" means for the ops that have kernels of it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-BACKENDS = ("auto", "native", "triton", "torch")
 _LIBRARIES = {"cpu": "libfastgan_cpu.so", "cuda": "libfastgan_cuda.so"}
 
 
@@ -121,18 +120,28 @@ def wanted(backend: str = "auto") -> str:
     return backend
 
 
+# Op -> the backends that have kernels for it, fastest first. What PyTorch's operations compute alone has "torch".
+KERNELS: dict[str, tuple[str, ...]] = {
+    "bias_act": ("native", "torch"),
+    "class_loss": ("native", "torch"),
+    "conv_pool": ("torch",),
+    "gan_loss": ("native", "torch"),
+    "norm_act": ("native", "torch"),
+    "resize_conv": ("torch",),
+}
+
 _chosen: dict[tuple[str, str, str], str] = {}
 
 
-def choose(op: str, device: str, backend: str = "auto", triton: bool = False) -> str:
-    """The backend that runs `op` on a device type: "native", "triton" or "torch".
+def choose(op: str, device: str, backend: str = "auto") -> str:
+    """The backend that runs `op` on a device type: one of KERNELS[op].
 
-    With backend="auto" the fastest usable one; a named one that is not usable raises RuntimeError with the reason.
-    `triton` says whether the op has a Triton kernel. The answer is remembered for the life of the process.
+    With backend="auto" the fastest usable one; RuntimeError, with the reason, for a named one that the op does not have
+    or that is not usable here. The answer is remembered for the life of the process.
     """
     path = _chosen.get((op, device, backend))
     if path is None:
-        path = _chosen[op, device, backend] = _choose(op, device, wanted(backend), triton)
+        path = _chosen[op, device, backend] = _choose(op, device, backend)
     return path
 
 
@@ -141,48 +150,45 @@ def choose(op: str, device: str, backend: str = "auto", triton: bool = False) ->
 choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def _choose(op: str, device: str, backend: str, triton: bool) -> str:
-    if backend == "torch":
-        return backend
-    native = library(device)
-    if backend in ("auto", "native") and native.usable and _has_kernel(op, device):
-        return "native"
-    if backend == "auto":
-        return "triton" if triton and _triton(device).usable else "torch"
-    if backend == "triton":
-        if triton and (status := _triton(device)).usable:
-            return "triton"
-        reason = status.reason if triton else f"{op} has no Triton kernel"
-    else:
-        reason = native.reason or f"the compiled library has no {op} for {device}"
-    raise RuntimeError(
-        f"backend={backend!r} is not usable for {op} on {device}: {reason}. "
-        'Use backend="auto" to run on the fastest usable path; `fastgan doctor` shows them all.'
-    )
+def _choose(op: str, device: str, backend: str) -> str:
+    asked, kernels = wanted(backend), KERNELS[op]
+    if backend == "auto" and asked not in kernels:  # FASTGAN_BACKEND is about other ops
+        asked = "auto"
+    if asked == "auto":
+        return next(name for name in kernels if not _WHY_NOT[name](op, device))
+    reason = _WHY_NOT[asked](op, device) if asked in kernels else f"{op} has no {asked} kernel"
+    if reason:
+        raise RuntimeError(
+            f"backend={asked!r} is not usable for {op} on {device}: {reason}. "
+            'Use backend="auto" to run on the fastest usable path; `fastgan doctor` shows them all.'
+        )
+    return asked
 
 
-def _has_kernel(op: str, device: str) -> bool:
-    """Whether the library of that device has the op; its schema may come from another's."""
+def _why_not_native(op: str, device: str) -> str:
+    if not (status := library(device)).usable:
+        return status.reason
+    # The library of that device must have the op; its schema may come from another's.
     known = hasattr(torch.ops.fastgan, op)
-    return known and torch._C._dispatch_has_kernel_for_dispatch_key(f"fastgan::{op}", device.upper())
+    if known and torch._C._dispatch_has_kernel_for_dispatch_key(f"fastgan::{op}", device.upper()):
+        return ""
+    return f"the compiled library has no {op} for {device}"
 
 
-@functools.cache
-def _triton(device: str) -> Status:
-    if device != "cuda":
-        return Status(False, "Triton kernels run on CUDA tensors only")
-    try:
-        import triton  # noqa: F401
-    except Exception as error:  # an installed Triton can also fail to import
-        return Status(False, f"triton does not import: {error}")
-    return Status(True)
+# Backend -> why an op that has kernels of it cannot run on them on a device type, or "".
+_WHY_NOT: dict[str, Callable[[str, str], str]] = {"native": _why_not_native, "torch": lambda op, device: ""}
+BACKENDS = ("auto", *_WHY_NOT)
 
 
 def no_kernels() -> str:
-    """Why no op has a compiled or Triton kernel on any device here, or "": there are some, or FASTGAN_BACKEND chose."""
-    if wanted() != "auto" or library("cpu").usable or _triton("cuda" if torch.cuda.is_available() else "cpu").usable:
+    """Why no op has a kernel of its own on any device here, or "": there are some, or FASTGAN_BACKEND chose."""
+    if wanted() != "auto" or any(choose(op, device) != "torch" for device in _devices() for op in KERNELS):
         return ""
     return f"no compiled kernels, so that little is faster than plain PyTorch: {library('cpu').reason}"
+
+
+def _devices() -> list[str]:
+    return ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 def recorded() -> bool:
@@ -255,23 +261,22 @@ def info() -> str:
          f"{config['torch_target']})" if config else "not compiled"),
         ("cuda library", config.get("cuda_archs") or config.get("cuda_reason") or "not compiled"),
     ]  # fmt: skip
-    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    for op in OPS:
-        for device in devices:
+    for op in KERNELS:
+        for device in _devices():
             path = choose(op, device)
-            why = "" if path == "native" else f" ({_why_not_native(op, device)})"
-            rows.append((f"{op} on {device}", path + why))
+            rows.append((f"{op} on {device}", f"{path}{_why_not_faster(op, device, path)}"))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
-OPS = ("bias_act", "class_loss", "gan_loss", "norm_act")
-
-
-def _why_not_native(op: str, device: str) -> str:
+def _why_not_faster(op: str, device: str, path: str) -> str:
+    """In parentheses, or "" for the fastest."""
+    faster = KERNELS[op][: KERNELS[op].index(path)]
+    if not faster:
+        return ""
     if (asked := wanted()) != "auto":
-        return f"FASTGAN_BACKEND={asked}"
-    return library(device).reason or f"the compiled library has no {op} for {device}"
+        return f" (FASTGAN_BACKEND={asked})"
+    return f" ({'; '.join(_WHY_NOT[name](op, device) for name in faster)})"
 
 
 def _version() -> str:

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import fastgan
 from fastgan import backend
 
@@ -49,15 +51,28 @@ def test_version_is_said_once() -> None:
 
 def test_info_names_every_op() -> None:
     text = backend.info()
-    for op in backend.OPS:
+    for op in backend.KERNELS:
         assert f"{op} on cpu" in text
+
+
+def test_another_backend_is_a_name_in_the_table_and_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "_chosen", {})
+    monkeypatch.setattr(backend, "BACKENDS", (*backend.BACKENDS, "warp"))
+    monkeypatch.setitem(backend.KERNELS, "conv_pool", ("warp", "torch"))
+    monkeypatch.setitem(backend._WHY_NOT, "warp", lambda op, device: "" if device == "cuda" else f"not on a {device}")
+    assert [backend.choose("conv_pool", device) for device in ("cuda", "cpu")] == ["warp", "torch"]
+    assert backend.choose("conv_pool", "cuda", "warp") == "warp"
+    assert re.search(r"conv_pool on cpu +torch \(not on a cpu\)", backend.info())
+    with pytest.raises(RuntimeError, match="backend='warp' is not usable for conv_pool on cpu: not on a cpu"):
+        backend.choose("conv_pool", "cpu", "warp")
+    with pytest.raises(RuntimeError, match="not usable for norm_act on cuda: norm_act has no warp kernel"):
+        backend.choose("norm_act", "cuda", "warp")
 
 
 WITHOUT = """
 import warnings, torch, fastgan
 from fastgan import backend
 backend._LIBRARIES = {"cpu": "libabsent.so", "cuda": "libabsent_cuda.so"}
-backend._triton = lambda device: backend.Status(False)
 """
 
 

@@ -130,6 +130,16 @@ def path(device: str, backend: str = "auto") -> str:
 LEAST = {dtype: least for dtype in DTYPES if (least := rules.merges(dtype))}
 
 
+def runs(op: str, x: Tensor, weight: Tensor, groups: int, backend: str) -> bool:
+    """Whether one merged convolution computes `op`, not the pair of PyTorch's calls. RuntimeError for a backend that
+    the op does not have."""
+    _backend.choose(op, x.device.type, backend)
+    if _backend.recorded() or path(x.device.type, backend) == "torch" or not x.numel():
+        return False
+    kernel = weight.shape[2:]
+    return kernel == (1, 1) or pays(op, x, weight.shape[0], kernel, groups)
+
+
 class Pair(NamedTuple):
     """What decides whether the merged convolution is the faster one."""
 

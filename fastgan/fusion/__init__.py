@@ -30,7 +30,7 @@ def fuse(module: M, *, backend: str = "auto") -> M:
 
     Args:
         module: any network. A forward that torch.fx cannot trace is left as it is, the modules in it are visited.
-        backend: auto, native, triton or torch, handed on to the ops. With auto, PyTorch's own modules run where no
+        backend: auto, native or torch, handed on to the ops. With auto, PyTorch's own modules run where no
             faster kernel is usable.
 
     Returns:

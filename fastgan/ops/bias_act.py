@@ -54,7 +54,7 @@ def bias_act(
             result (none, relu, tanh, sigmoid, and leaky_relu and elu with slope >= 0; gain 1 and no clamp) and x is
             not a view that autograd follows, nor inside torch.compile and where single operations are recorded or
             transformed; elsewhere the result is a new tensor, as it is without the permission.
-        backend: auto, native, triton or torch.
+        backend: auto, native or torch.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.

@@ -51,7 +51,7 @@ def class_loss(
             others are reported.
         real_labels, fake_labels: (rows,), int64, each in [0, K).
         player: discriminator or generator.
-        backend: auto, native, triton or torch.
+        backend: auto, native or torch.
 
     Returns:
         loss, a scalar, and means [4], detached: the share of real rows whose largest logit is that of their label, the

@@ -29,23 +29,18 @@ def conv_pool(
         weight: as of nn.Conv2d, k and l odd, of the dtype of x.
         bias: of the dtype of x.
         groups: of the channels, as in nn.Conv2d.
-        backend: auto, or torch for the pair of calls. There is no native or triton kernel of its own.
+        backend: auto, or torch for the pair of calls.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
-        ValueError: a wrong shape, device or number.
+        ValueError: a wrong shape, device, name or number.
+        RuntimeError: a backend that it has no kernel of.
     """
     if _backend.traced():
         return reference.conv_pool(x, weight, bias, groups)
     merged.check("conv_pool", x, weight, bias, groups)
     if min(x.shape[2:]) < 2:
         raise ValueError(f"conv_pool: x must be at least 2x2, got shape {tuple(x.shape)}")
-    kernel = weight.shape[2:]
-    if (
-        _backend.recorded()
-        or merged.path(x.device.type, backend) == "torch"
-        or not x.numel()
-        or not (kernel == (1, 1) or merged.pays("conv_pool", x, weight.shape[0], kernel, groups))
-    ):
-        return reference.conv_pool(x, weight, bias, groups)
-    return merged.pool(x, weight, bias, groups)
+    if merged.runs("conv_pool", x, weight, groups, backend):
+        return merged.pool(x, weight, bias, groups)
+    return reference.conv_pool(x, weight, bias, groups)

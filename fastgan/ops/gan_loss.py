@@ -78,7 +78,7 @@ def gan_loss(
         label_flips: a probability.
         generator: where the random numbers of label_noise and label_flips come from. None: within
             `fastgan.Trainer` the run's, else PyTorch's own.
-        backend: auto, native, triton or torch.
+        backend: auto, native or torch.
 
     Returns:
         loss, a scalar, and means [4], detached: D(real), D(fake), and the shares of real and of fake samples on their

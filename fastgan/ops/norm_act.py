@@ -60,7 +60,7 @@ def norm_act(
         splits: cut the batch into this many equal consecutive parts with statistics of their own, and update the
             running statistics once for each, in order: the result of as many calls on the parts.
         process_group: statistics over all ranks of the group, as SyncBatchNorm.
-        backend: auto, native, triton or torch.
+        backend: auto, native or torch.
 
     Raises:
         TypeError: an argument of the wrong type or dtype.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from fastgan import backend
 from fastgan.convolutions import merged, rules
 from tests.accuracy import assert_as_accurate
 
@@ -198,6 +199,19 @@ class MergedCases:
         monkeypatch.setenv("FASTGAN_BACKEND", "torch")
         self.op(x, *parameters)
         assert always == []
+
+    def test_a_backend_that_is_not_there(self, monkeypatch):
+        x, *parameters = leaves(dtype=torch.float32)
+        for name, error, message in (
+            ("native", RuntimeError, f"backend='native' is not usable for {self.reference.__name__} on cpu: "
+             f"{self.reference.__name__} has no native kernel"),
+            ("triton", ValueError, "backend='triton' is not a backend; accepted: auto, native, torch"),
+        ):  # fmt: skip
+            with pytest.raises(error, match=message):
+                self.op(x, *parameters, backend=name)
+        monkeypatch.setenv("FASTGAN_BACKEND", "native")  # about the ops that have native kernels
+        monkeypatch.setattr(backend, "_chosen", {})
+        assert self.op(x, *parameters).shape[0] == len(x)
 
     def test_compile_without_a_break(self):
         given = [t.requires_grad_() for t in leaves(dtype=torch.float32)]

@@ -538,7 +538,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"clamp": float("nan")}, ValueError, "clamp must be a number > 0 or None"),
     ({"clamp": "tight"}, ValueError, "clamp must be a number > 0 or None"),
     ({"backend": "fast"}, ValueError, "backend='fast' is not a backend; accepted: auto, native"),
-    ({"backend": "triton"}, RuntimeError, "not usable for bias_act on cpu: bias_act has no Triton kernel"),
+    ({"backend": "triton"}, ValueError, "backend='triton' is not a backend; accepted: auto, native, torch"),
 ]  # fmt: skip
 
 

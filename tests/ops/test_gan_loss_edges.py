@@ -214,7 +214,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"label_flips": 0.1, "kind": "relativistic_average"}, ValueError, "have no labels to change; leave it 0"),
     ({"generator": 3}, TypeError, "generator must be a torch.Generator or None, got int"),
     ({"backend": "fast"}, ValueError, "backend='fast' is not a backend"),
-    ({"backend": "triton"}, RuntimeError, "not usable for gan_loss on cpu: gan_loss has no Triton kernel"),
+    ({"backend": "triton"}, ValueError, "backend='triton' is not a backend; accepted: auto, native, torch"),
 ]  # fmt: skip
 
 
