@@ -8,12 +8,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from fastgan.data.captions import Table
 from fastgan.data.decode import Header, Unusable
 from fastgan.data.lazy import LazyPictures, header_of
 from fastgan.data.problems import examples, printable
 from fastgan.data.scan import (
-    CAPTIONS,
     NOT_THE_PICTURES,
     first_folders,
     natural,
@@ -22,6 +20,7 @@ from fastgan.data.scan import (
     training_part,
     without_pictures,
 )
+from fastgan.data.sources.table import CAPTIONS, Table
 
 # Bytes of a file that is read at once: a decoder takes a file in many small pieces.
 SMALL = 16 << 20
@@ -55,7 +54,7 @@ class Folder(LazyPictures):
         if table.is_file():
             rows = Table(table, paths, self.remarks, exact=rules == 1)
             folders = dict(zip(paths, names)) if names else {}
-            paths, self.captions = rows.files, tuple(rows.captions)
+            paths, self.captions = rows.files["image"], tuple(rows.texts)
             names = rows.labels or [folders[path] for path in paths if folders]
         self.classes = tuple(sorted(set(names), key=natural if rules > 1 else None))
         self._labels = _indices(names, self.classes)

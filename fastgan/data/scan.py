@@ -12,6 +12,8 @@ from PIL import features
 
 from fastgan.data.decode import EXTENSIONS
 from fastgan.data.problems import EXAMPLES, examples, printable
+from fastgan.data.sources.parts import TESTING, TRAINING, word_of
+from fastgan.data.sources.table import CAPTIONS
 
 # An error of the process or the machine, not of the picture.
 NOT_THE_PICTURES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -35,12 +37,9 @@ BY_COMMANDS = {"grid.png", "interpolation.png", "arithmetic.png", "projection.pn
 MARK = b"tEXtSoftware\0FastGAN"
 BEGINNING = 128  # bytes of a PNG file in which that lies
 
-CAPTIONS = "captions.csv"
 NO_DATA = {CAPTIONS, "thumbs.db", "desktop.ini"}  # files that go without saying
 
-# Folders that are parts of a data set, not classes of it; a number may follow, as in train2017.
-TRAINING = {"train", "training"}
-PARTS = TRAINING | {"val", "valid", "validation", "test", "testing", "dev", "eval", "evaluation", "holdout"}
+PARTS = {*TRAINING, *TESTING}  # folders that are parts of a data set, not classes of it
 
 
 class Found(NamedTuple):
@@ -129,14 +128,14 @@ def without_pictures(root: str, found: Found) -> ValueError:
 def training_part(paths: Sequence[str]) -> str | None:
     """The folder to train on, where the first folders of the paths are parts of a data set and one is for training."""
     tops = first_folders(paths)
-    training = [top for top in tops if _part(top) in TRAINING]
-    return training[0] if len(training) == 1 and all(_part(top) in PARTS for top in tops) else None
+    training = [top for top in tops if word_of(top) in TRAINING]
+    return training[0] if len(training) == 1 and all(word_of(top) in PARTS for top in tops) else None
 
 
 def parts_among(names: Iterable[str]) -> list[str]:
     """Those of the folders or files that are called like parts of a data set, where that are several parts."""
-    parts = [name for name in names if _part(name) in PARTS]
-    return parts if len({_part(name) for name in parts}) > 1 else []
+    parts = [name for name in names if word_of(name) in PARTS]
+    return parts if len({word_of(name) for name in parts}) > 1 else []
 
 
 def first_folders(paths: Iterable[str]) -> set[str]:
@@ -149,11 +148,6 @@ def natural(name: str) -> tuple[list[str | int], bytes]:
     parts: list[str | int] = list(re.split(r"(\d+)", name))
     parts[1::2] = map(int, parts[1::2])
     return parts, os.fsencode(name)
-
-
-def _part(name: str) -> str:
-    """What it is called but for numbers: train of train2017, test-00000-of-00001.parquet."""
-    return re.split(r"[\W\d_]", name.lower(), maxsplit=1)[0]
 
 
 def _unread(kinds: Counter[str], files: int) -> str:

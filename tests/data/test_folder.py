@@ -434,8 +434,8 @@ class TestCaptions:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("", "must begin with a line that names the columns file and caption .*, got nothing"),
-            ("000.png,a cat\n", "must begin with a line .*, got 000.png, a cat"),
+            ("", "must begin with a line that names the columns file and caption .*, not nothing"),
+            ("000.png,a cat\n", "must begin with a line .*, not 000.png, a cat"),
             ("file,caption\nx.png,a\n", "names no picture that is there"),
             ("file,caption,label\n000.png,a,\n", "line 2: the label is empty"),
             ("file,caption\n000.png," + "x" * 200000, "is not CSV"),

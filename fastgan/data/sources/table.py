@@ -174,7 +174,7 @@ def _csv(rows: csv.DictReader[str], where: str, strict: bool) -> Iterator[tuple[
     count = len(rows.fieldnames or ())
     try:
         for row in rows:
-            given = sum(value is not None for value in row.values()) + len(row.get(None) or ()) - (None in row)  # type: ignore[call-overload]
+            given = sum(value is not None for value in row.values()) + len(row.get(None) or ()) - (None in row)
             if strict and given != count:
                 raise ValueError(
                     f"{where} line {rows.line_num} has {given} columns, the first line {count}: give every row as "
