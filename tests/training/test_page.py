@@ -24,6 +24,17 @@ def finished(tmp_path, tiny, pictures):
     return tmp_path / "a run"
 
 
+def contrast(*colors):
+    """Of two colors, as #rgb or #rrggbb without the #, by WCAG 2.2."""
+    luminances = []
+    for color in colors:
+        digits = color if len(color) == 6 else "".join(digit * 2 for digit in color)
+        channels = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        luminances.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+    return (max(luminances) + 0.05) / (min(luminances) + 0.05)
+
+
 class Page(HTMLParser):
     """Whether all tags are closed, and what there is."""
 
@@ -131,7 +142,20 @@ class TestPage:
         assert "default-src 'none'" in text
 
     def test_dark_and_light(self, finished):
-        assert "prefers-color-scheme: dark" in page(finished)
+        """Every color that is used is there in both, and stands out from the background as WCAG 2.2 asks."""
+        style = re.search("<style>(.*?)</style>", page(finished), re.DOTALL)[1]
+        light, dark = (
+            dict(re.findall(r"--(\w+): #(\w+)", theme))
+            for theme in re.search(
+                r":root {(.*?)}\s*@media \(prefers-color-scheme: dark\) { :root {(.*?)}", style, re.S
+            ).groups()
+        )
+        assert light != dark
+        for theme in (light, dark):
+            assert set(re.findall(r"var\(--(\w+)\)", style)) == theme.keys()
+            for name in theme.keys() - {"back", "line"}:
+                least = 3 if re.fullmatch(r"c\d", name) else 4.5  # lines; text
+                assert contrast(theme[name], theme["back"]) >= least, name
 
     def test_no_more_pictures_than_one_looks_at(self, finished):
         for step in range(100):
