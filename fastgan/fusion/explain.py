@@ -10,11 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from fastgan import backend as _backend
 from fastgan import strict_json
-from fastgan.convolutions import merged
-from fastgan.fusion import calls, convolution, paired, rewrite, sigmoid, trial
-from fastgan.fusion.sites import Site
+from fastgan.fusion import paired, rewrite, sigmoid, trial
+from fastgan.fusion.patterns.pattern import Site
 
 _WIDTH = 120  # columns of a printed table
 _WIDEST = {"module": 32, "pattern": 46}  # longer ones are broken
@@ -119,7 +117,7 @@ def explain(module: nn.Module, *example_inputs: Any) -> Report:
             if isinstance(match, Site):
                 rows.append(_row(plan, match, path, ran))
             else:
-                rows.append(Row(path, match.pattern, "", False, match.reason))
+                rows.append(Row(path, match.text, "", False, match.reason))
     rows.sort(key=lambda row: order.get(row.path, len(order)))
     if ending := sigmoid.trailing(module, plans):
         rows.append(Row(ending.path, ending.pattern, "", False, ending.advice, kind="advice"))
@@ -144,24 +142,18 @@ def _layout(module: nn.Module, inputs: Sequence[Any], ran: dict[trial.Place, str
     )
 
 
-# What runs PyTorch's own ops in place of others of PyTorch's -> where it does.
-_OWN = {"linear": calls.linear_path, "resize_conv": merged.path, "conv_pool": merged.path}
-_OWN |= {"convolution": convolution.path, "dense": convolution.path}
-
-
 def _row(plan: rewrite.Plan, site: Site, path: str, ran: dict[trial.Place, str] | None) -> Row:
     fused = rewrite.fused(plan.module)
     device = _device(plan.module.get_submodule(site.path), plan.module)
     backend = fused.backend if fused else "auto"
-    path_of = _OWN.get(site.kernel)
-    chosen = path_of(device, backend) if path_of else _backend.choose(site.kernel, device, backend)
+    chosen = site.pattern.path(device, backend)
     reason = ""
     if fused is None:
         reason = "not fused yet"
     elif (site.path, len(site.steps)) not in fused.places or not fused.holds(plan.module):
         reason = "changed since it was fused; fuse again"
     elif chosen == "torch":
-        reason = f"PyTorch's own modules run: {_why_torch(site.kernel, device, fused.backend)}"
+        reason = f"PyTorch's own modules run: {site.pattern.why_torch(device, fused.backend)}"
     fused_now = not reason
     where = (f"on {device}", *site.conditions)
     if "forward" in vars(plan.module):
@@ -173,15 +165,7 @@ def _row(plan: rewrite.Plan, site: Site, path: str, ran: dict[trial.Place, str] 
         runs = None if given is None else not given
         if given:
             reason = f"PyTorch's own modules run for this input: {given}"
-    return Row(path, site.pattern, f"{site.kernel} ({chosen})", fused_now, reason, site.note, conditions, runs)
-
-
-def _why_torch(op: str, device: str, backend: str) -> str:
-    if _backend.wanted(backend) == "torch":
-        return "the backend is torch"
-    if op in _OWN:
-        return f"{op} in place of this convolution was measured on cpu, not on {device}"
-    return _backend.library(device).reason or f"the compiled library has no {op} for {device}"
+    return Row(path, site.text, f"{site.pattern.kernel} ({chosen})", fused_now, reason, site.note, conditions, runs)
 
 
 def _device(*modules: nn.Module) -> str:

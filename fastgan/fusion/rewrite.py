@@ -22,10 +22,11 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from fastgan.fusion import calls, patterns
 from fastgan.fusion.capture.shadows import MARK, Shadows, unfused, watches_subclasses
 from fastgan.fusion.capture.tracing import Traced, Untraceable, trace
-from fastgan.fusion.sites import Held, Miss, Site
+from fastgan.fusion.patterns import registry
+from fastgan.fusion.patterns.activations import Functional
+from fastgan.fusion.patterns.pattern import Member, Miss, Site
 
 _Rewritten = tuple[Callable[..., Any], Callable[[Any], bool]]  # a forward, and whether it applies to a module
 _Source = tuple[str, dict[str, Any]]  # of a forward, and its namespace
@@ -91,7 +92,7 @@ def examine(root: nn.Module, chosen: list[Plan]) -> None:
                 _trace(plan, shadows)
     for plan in chosen:
         if plan.graph is not None and not plan.reason:
-            plan.found = patterns.find(plan.graph, plan.module)
+            plan.found = registry.find(plan.graph, plan.module)
 
 
 def apply(plan: Plan, backend: str) -> None:
@@ -122,8 +123,8 @@ def _identity(value: Any) -> Any:
         return type(value), tuple(map(_identity, value))
     if isinstance(value, frozenset):
         return frozenset(map(_identity, value))
-    if type(value) is calls.Functional:
-        return calls.Functional, _identity(vars(value))
+    if type(value) is Functional:
+        return Functional, _identity(vars(value))
     if type(value) is functools.partial:
         return functools.partial, value.func, _identity(value.args), _identity(value.keywords)
     if type(value) in (bool, int, float, complex, slice):
@@ -158,9 +159,9 @@ def fused_below(module: nn.Module) -> bool:
 
 def _may_hold_pattern(module: nn.Module) -> bool:
     if unfused(type(module)).forward is nn.Sequential.forward:
-        return any(isinstance(child, patterns.ANCHORS) for child in module.children())
+        return any(isinstance(child, registry.ANCHORS) for child in module.children())
     return is_traceable(module) and any(
-        isinstance(child, patterns.ANCHORS) for child in module.modules() if child is not module
+        isinstance(child, registry.ANCHORS) for child in module.modules() if child is not module
     )
 
 
@@ -252,10 +253,10 @@ def _sequential_source(plan: Plan, backend: str) -> _Source:
         if site is not None and node is site.steps[0]:
             operands = (backend, *site.operands)
             words = [
-                names[o.path] if isinstance(o, Held) else "input" if isinstance(o, fx.Node) else _name(space, o)
+                names[o.path] if isinstance(o, Member) else "input" if isinstance(o, fx.Node) else _name(space, o)
                 for o in operands
             ]
-            lines.append(f"input = {_name(space, site.call)}({', '.join(words)})")
+            lines.append(f"input = {_name(space, site.pattern.run)}({', '.join(words)})")
         elif site is None and node.op == "call_module":
             lines.append(f"input = {names[str(node.target)]}(input)")
     source = f"""def forward(self, input):
@@ -281,7 +282,7 @@ def _traced_source(plan: Plan, backend: str) -> _Source:
     results: dict[fx.Node, fx.Node] = {}  # last step of a site -> its fused call
 
     def operand(value: Any) -> Any:
-        if isinstance(value, Held):
+        if isinstance(value, Member):
             return graph.get_attr(value.path)
         if isinstance(value, fx.Node):
             return results.get(value, value)
@@ -291,7 +292,7 @@ def _traced_source(plan: Plan, backend: str) -> _Source:
         last = site.steps[-1]
         with graph.inserting_before(site.steps[0]):
             operands = tuple(operand(value) for value in (backend, *site.operands))
-            results[last] = graph.call_function(site.call, operands)
+            results[last] = graph.call_function(site.pattern.run, operands)
         last.replace_all_uses_with(results[last])
         for step in reversed(site.steps):
             graph.erase_node(step)

@@ -13,12 +13,9 @@ from torch import Tensor, nn
 
 from fastgan import random
 from fastgan.fusion import rewrite
-from fastgan.fusion.sites import Site
+from fastgan.fusion.patterns.pattern import Site
 
 Place = tuple[str, str, int]  # the path of a module, of a place in it, and the number of steps there
-
-# Kernels that are calls of PyTorch's own -> the call that shows that the modules themselves have run.
-_OWN_CALL = {"convolution": "convolution", "linear": "convolution", "resize_conv": "upsample", "conv_pool": "avg_pool"}
 
 
 def run(root: nn.Module, inputs: Sequence[Any], channels_last: bool = False) -> dict[Place, str]:
@@ -51,16 +48,16 @@ def _watched(path: str, site: Site, found: dict[Place, str]) -> Site:
 
     def call(backend: str, *operands: Any) -> Any:
         with _calls() as names:
-            result = site.call(backend, *operands)
-        own = _OWN_CALL.get(site.kernel)
-        replaced = own is not None and not any(own in name for name in names)
+            result = site.pattern.run(backend, *operands)
+        own = site.pattern.displaced
+        replaced = bool(own) and not any(own in name for name in names)
         ran = replaced or _is_ours(result) or any(not name.startswith("aten::") for name in names)
         x = next((value for value in operands if isinstance(value, Tensor) and type(value) is not nn.Parameter), None)
         if place not in found or not ran:
             found[place] = "" if ran or x is None else _kind(x)
         return result
 
-    return replace(site, call=call)
+    return replace(site, pattern=site.pattern._replace(run=call))
 
 
 class _Calls(random.Mode):

@@ -7,7 +7,7 @@ import pytest
 
 from fastgan import backend, fuse, ops
 from fastgan.convolutions import merged, rules
-from fastgan.fusion import activations, calls
+from fastgan.fusion.patterns import activation, bias_act, norm_act
 
 
 class Calls:
@@ -27,13 +27,13 @@ class Calls:
 @pytest.fixture
 def op(monkeypatch):
     counted = Calls()
-    original = calls.apply_norm
+    original = norm_act.apply_norm
 
     def apply_norm(*args, **kwargs):
         counted.count += 1
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(calls, "apply_norm", apply_norm)
+    monkeypatch.setattr(norm_act, "apply_norm", apply_norm)
     return counted
 
 
@@ -44,7 +44,7 @@ def bias_op(monkeypatch):
     counted = Calls()
     original = ops.bias_act
 
-    def bias_act(z, *args, **kwargs):
+    def counting(z, *args, **kwargs):
         counted.count += 1
         y = original(z, *args, **kwargs)
         counted.overwrote = y is z
@@ -53,16 +53,17 @@ def bias_op(monkeypatch):
     def choose(op, device, named="auto"):
         return "native" if op == "bias_act" and named == "auto" else backend.choose(op, device, named)
 
-    monkeypatch.setattr(activations, "ops", SimpleNamespace(bias_act=bias_act))
-    monkeypatch.setattr(activations, "_backend", SimpleNamespace(choose=choose))
+    for module in (bias_act, activation):
+        monkeypatch.setattr(module, "ops", SimpleNamespace(bias_act=counting))
+        monkeypatch.setattr(module, "_backend", SimpleNamespace(choose=choose))
     return counted
 
 
 @pytest.fixture(autouse=True)
 def small_maps_too(monkeypatch):
     """And every activation in float64, in which most tests compare."""
-    monkeypatch.setattr(activations, "SLOW_IN_FLOAT64", ())
-    monkeypatch.setattr(activations, "LEAST_ELEMENTS", (0, 0))
+    monkeypatch.setattr(bias_act, "SLOW_IN_FLOAT64", ())
+    monkeypatch.setattr(bias_act, "LEAST_ELEMENTS", (0, 0))
     monkeypatch.setattr(merged, "LEAST", dict.fromkeys(merged.LEAST, rules.Least(0, 0, 0)))
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastgan import explain, fuse
-from fastgan.fusion import activations
+from fastgan.fusion.patterns import bias_act
 from tests.fusion.comparing import assert_same
 from tests.fusion.convolution_networks import two
 
@@ -93,12 +93,12 @@ class TestWhen:
     def test_small_ones_are_pytorchs(self, act, bias_op, monkeypatch):
         fused, plain = self.both(act)
         for least, count in ((18, 1), (19, 0)):
-            monkeypatch.setattr(activations, "LEAST_ELEMENTS", (10**9, least))
+            monkeypatch.setattr(bias_act, "LEAST_ELEMENTS", (10**9, least))
             assert_same(fused, plain, image(3, 6), passes=1)
             assert bias_op.take() == count
 
     def test_float64_is_pytorchs(self, act, bias_op, monkeypatch):
-        monkeypatch.setattr(activations, "SLOW_IN_FLOAT64", ("elu", "tanh"))
+        monkeypatch.setattr(bias_act, "SLOW_IN_FLOAT64", ("elu", "tanh"))
         fused, plain = self.both(act)
         assert_same(fused, plain, image(3, 6), passes=1)
         assert bias_op.take() == 0

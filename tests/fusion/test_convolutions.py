@@ -15,13 +15,13 @@ from torch.testing import assert_close
 
 from fastgan import fuse, unfuse
 from fastgan.convolutions import convolution as convolution_op
-from fastgan.fusion import activations
+from fastgan.fusion.patterns import bias_act
 from tests.accuracy import assert_as_accurate
 from tests.fusion.comparing import assert_equal, assert_same, run
 from tests.fusion.convolution_networks import WEIGHTS, Doubled, convolution, image, small, two
 from tests.fusion.fusion_networks import build, discriminator
 
-SLOW_IN_FLOAT64 = activations.SLOW_IN_FLOAT64  # before a fixture empties it
+SLOW_IN_FLOAT64 = bias_act.SLOW_IN_FLOAT64  # before a fixture empties it
 
 pytestmark = pytest.mark.usefixtures("bias_op")
 
@@ -162,7 +162,7 @@ class TestLaterChanges:
 
     @pytest.mark.parametrize("act", [nn.ELU(inplace=True), nn.Tanh(), nn.Sigmoid(), nn.SiLU()], ids=str)
     def test_float64_is_pytorchs_where_that_has_vectors(self, act, bias_op, monkeypatch):
-        monkeypatch.setattr(activations, "SLOW_IN_FLOAT64", SLOW_IN_FLOAT64)
+        monkeypatch.setattr(bias_act, "SLOW_IN_FLOAT64", SLOW_IN_FLOAT64)
         assert_same(*two(lambda: small(act)), image())
         assert bias_op.take() == 0
 
@@ -171,7 +171,7 @@ class TestLaterChanges:
     @pytest.mark.parametrize("elements", ["few", "many"])
     def test_the_convolution_is_the_fastest(self, kind, bias, elements, bias_op, monkeypatch):
         """Also where bias and activation are one op after it, and where the map is too small for that."""
-        monkeypatch.setattr(activations, "LEAST_ELEMENTS", (0, 0) if elements == "many" else (10**9, 10**9))
+        monkeypatch.setattr(bias_act, "LEAST_ELEMENTS", (0, 0) if elements == "many" else (10**9, 10**9))
         asked = []
         name = "conv2d" if kind is nn.Conv2d else "conv_transpose2d"
         convolve = getattr(convolution_op, name)
@@ -195,7 +195,7 @@ class TestLaterChanges:
         fused, plain = two(small)
         elements = plain(image()).numel()
         for least, count in ((elements, 1), (elements + 1, 0)):
-            monkeypatch.setattr(activations, "LEAST_ELEMENTS", (least, 0))
+            monkeypatch.setattr(bias_act, "LEAST_ELEMENTS", (least, 0))
             assert_same(fused, plain, image(), passes=1)
             assert bias_op.take() == count
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from fastgan import explain, fuse
-from fastgan.fusion import calls
+from fastgan.fusion.patterns import full_map
 from tests.accuracy import assert_as_accurate
 
 
@@ -28,7 +28,7 @@ def products(monkeypatch):
             shapes.append((*x.shape, weight.shape[0]))
             return F.linear(x, weight, bias)
 
-    monkeypatch.setattr(calls, "F", Functions())
+    monkeypatch.setattr(full_map, "F", Functions())
     return shapes
 
 
