@@ -10,7 +10,9 @@ from torch import nn
 
 from fastgan import backend as _backend
 from fastgan.fusion import rewrite, sigmoid
+from fastgan.fusion.classes import fused_below
 from fastgan.fusion.explain import Report, Row, explain
+from fastgan.fusion.plans import Plans
 
 __all__ = ["Report", "Row", "explain", "fuse", "unfuse"]
 
@@ -55,10 +57,10 @@ def fused(module: M, backend: str = "auto") -> M:
     if not isinstance(module, nn.Module):
         raise TypeError(f"fuse takes a torch.nn.Module and returns it, got {type(module).__name__}")
     _backend.wanted(backend)
-    plans = rewrite.plans(module)
-    if (ending := sigmoid.trailing(module, plans)) and ending.certain:
+    plans = Plans(module)
+    if (ending := sigmoid.trailing(plans)) and ending.certain:
         warnings.warn(f"fuse: {ending.advice}" + (f" ({ending.path})" if ending.path else ""), stacklevel=3)
-    rewrite.undo_others(module, plans)
+    rewrite.undo_others(plans)
     for plan in plans:
         if plan.sites:
             rewrite.apply(plan, backend)
@@ -82,7 +84,7 @@ def unfuse(module: M) -> M:
     if not isinstance(module, nn.Module):
         raise TypeError(f"unfuse takes a torch.nn.Module, got {type(module).__name__}")
     for path, child in module.named_modules():
-        if rewrite.fused_below(child):
+        if fused_below(child):
             raise RuntimeError(
                 f"{path or 'the module'} was fused and then given another class, {type(child).__name__} (parametrized "
                 "or sharded?); undo that first, then unfuse"

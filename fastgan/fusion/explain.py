@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from fastgan import strict_json
-from fastgan.fusion import paired, rewrite, sigmoid, trial
+from fastgan.fusion import paired, sigmoid, trial
+from fastgan.fusion.classes import fused
 from fastgan.fusion.patterns.pattern import Site
+from fastgan.fusion.plans import Plan, Plans
 
 _WIDTH = 120  # columns of a printed table
 _WIDEST = {"module": 32, "pattern": 46}  # longer ones are broken
@@ -108,7 +110,7 @@ def explain(module: nn.Module, *example_inputs: Any) -> Report:
     ran = trial.run(module, example_inputs) if example_inputs else None
     order = {path: i for i, (path, _) in enumerate(module.named_modules())}
     rows: list[Row] = []
-    plans = rewrite.plans(module)
+    plans = Plans(module)
     for plan in plans:
         if plan.reason:
             rows.append(Row(plan.path, type(plan.module).__name__, "", False, plan.reason, kind="module"))
@@ -119,7 +121,7 @@ def explain(module: nn.Module, *example_inputs: Any) -> Report:
             else:
                 rows.append(Row(path, match.text, "", False, match.reason))
     rows.sort(key=lambda row: order.get(row.path, len(order)))
-    if ending := sigmoid.trailing(module, plans):
+    if ending := sigmoid.trailing(plans):
         rows.append(Row(ending.path, ending.pattern, "", False, ending.advice, kind="advice"))
     if reason := paired.found(module):
         rows.append(Row("", "paired", "", False, f"two passes over real and fake: {reason}", kind="advice"))
@@ -142,18 +144,18 @@ def _layout(module: nn.Module, inputs: Sequence[Any], ran: dict[trial.Place, str
     )
 
 
-def _row(plan: rewrite.Plan, site: Site, path: str, ran: dict[trial.Place, str] | None) -> Row:
-    fused = rewrite.fused(plan.module)
+def _row(plan: Plan, site: Site, path: str, ran: dict[trial.Place, str] | None) -> Row:
+    how = fused(plan.module)
     device = _device(plan.module.get_submodule(site.path), plan.module)
-    backend = fused.backend if fused else "auto"
+    backend = how.backend if how else "auto"
     chosen = site.pattern.path(device, backend)
     reason = ""
-    if fused is None:
+    if how is None:
         reason = "not fused yet"
-    elif (site.path, len(site.steps)) not in fused.places or not fused.holds(plan.module):
+    elif (site.path, len(site.steps)) not in how.places or not how.holds(plan.module):
         reason = "changed since it was fused; fuse again"
     elif chosen == "torch":
-        reason = f"PyTorch's own modules run: {site.pattern.why_torch(device, fused.backend)}"
+        reason = f"PyTorch's own modules run: {site.pattern.why_torch(device, how.backend)}"
     fused_now = not reason
     where = (f"on {device}", *site.conditions)
     if "forward" in vars(plan.module):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from fastgan.fusion import rewrite
+from fastgan.fusion.plans import Plans
 
 _SHAPES = (nn.Flatten, nn.Unflatten, nn.Identity)
 _SHAPE_METHODS = {"view", "reshape", "flatten", "squeeze", "unsqueeze", "contiguous", "float"}
@@ -26,13 +26,12 @@ class Ending(NamedTuple):
     certain: bool  # the layer before has one output: a discriminator's
 
 
-def trailing(root: nn.Module, plans: list[rewrite.Plan]) -> Ending | None:
-    """The Sigmoid after a convolution or linear layer with which `root` ends. None for a network that upsamples,
+def trailing(plans: Plans) -> Ending | None:
+    """The Sigmoid after a convolution or linear layer with which a network ends. None for a network that upsamples,
     which is a generator of pictures in [0, 1]."""
-    if any(isinstance(module, _UPSAMPLING) for module in root.modules()):
+    if any(isinstance(module, _UPSAMPLING) for module in plans.root.modules()):
         return None
-    walk = _Walk(root, plans)
-    for steps in walk.ends("", root):
+    for steps in _ends(plans, "", plans.root):
         shapeless = (step for step in steps if not _is_shape(step[1]))
         path, last = next(shapeless, ("", None))
         if not isinstance(last, nn.Sigmoid) and last != "sigmoid":
@@ -49,44 +48,30 @@ def trailing(root: nn.Module, plans: list[rewrite.Plan]) -> Ending | None:
 _Step = tuple[str, Any]  # a path, and the module at it or the name of a function that the forward there calls
 
 
-class _Walk:
-    """Goes through a network from its outputs back, into the modules that it consists of."""
+def _ends(plans: Plans, path: str, module: nn.Module) -> list[Iterator[_Step]]:
+    """For each output of the module at `path`, what computes it, backwards, into the modules that it consists of."""
+    graph = plans.graph(module)
+    if graph is not None:
+        (output,) = (node for node in graph.nodes if node.op == "output")
+        leaves = pytree.tree_leaves(output.args)
+        return [_steps(plans, path, module, leaf) for leaf in leaves if isinstance(leaf, fx.Node)]
+    children = list(module.named_children())
+    # the official DCGAN example, DistributedDataParallel, what torch.compile returns
+    if len(children) == 1 and not type(module).__module__.startswith(("torch.nn.modules.", "torch.nn.utils.")):
+        return _ends(plans, _join(path, children[0][0]), children[0][1])
+    return [iter([(path, module)])]
 
-    def __init__(self, root: nn.Module, plans: list[rewrite.Plan]) -> None:
-        self.root = root
-        self.plans = {plan.path: plan for plan in plans if plan.graph is not None and not plan.reason}
 
-    def ends(self, path: str, module: nn.Module) -> list[Iterator[_Step]]:
-        """For each output of the module at `path`, what computes it, backwards."""
-        graph = self._graph(path, module)
-        if graph is not None:
-            (output,) = (node for node in graph.nodes if node.op == "output")
-            leaves = pytree.tree_leaves(output.args)
-            return [self._steps(path, module, leaf) for leaf in leaves if isinstance(leaf, fx.Node)]
-        children = list(module.named_children())
-        # the official DCGAN example, DistributedDataParallel, what torch.compile returns
-        if len(children) == 1 and not type(module).__module__.startswith(("torch.nn.modules.", "torch.nn.utils.")):
-            return self.ends(_join(path, children[0][0]), children[0][1])
-        return [iter([(path, module)])]
-
-    def _steps(self, path: str, module: nn.Module, node: Any) -> Iterator[_Step]:
-        while isinstance(node, fx.Node) and node.op != "placeholder":
-            if node.op == "call_module":
-                name = str(node.target)
-                ends = self.ends(_join(path, name), module.get_submodule(name))
-                yield from ends[0] if len(ends) == 1 else iter([(path, None)])
-            else:
-                name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-                yield path, str(name).strip("_")
-            node = node.args[0] if node.args else node.kwargs.get("input")
-
-    def _graph(self, path: str, module: nn.Module) -> fx.Graph | None:
-        if path not in self.plans:
-            plan = rewrite.Plan(path, module)
-            if rewrite.is_traceable(module):
-                rewrite.examine(self.root, [plan])
-            self.plans[path] = plan
-        return None if self.plans[path].reason else self.plans[path].graph
+def _steps(plans: Plans, path: str, module: nn.Module, node: Any) -> Iterator[_Step]:
+    while isinstance(node, fx.Node) and node.op != "placeholder":
+        if node.op == "call_module":
+            name = str(node.target)
+            ends = _ends(plans, _join(path, name), module.get_submodule(name))
+            yield from ends[0] if len(ends) == 1 else iter([(path, None)])
+        else:
+            name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+            yield path, str(name).strip("_")
+        node = node.args[0] if node.args else node.kwargs.get("input")
 
 
 def _is_shape(step: Any) -> bool:

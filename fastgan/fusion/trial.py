@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from fastgan import random
 from fastgan.fusion import rewrite
+from fastgan.fusion.classes import fused
 from fastgan.fusion.patterns.pattern import Site
+from fastgan.fusion.plans import Plans
 
 Place = tuple[str, str, int]  # the path of a module, of a place in it, and the number of steps there
 
@@ -31,8 +33,8 @@ def run(root: nn.Module, inputs: Sequence[Any], channels_last: bool = False) -> 
         copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         inputs = [_channels_last(value) for value in inputs]
     found: dict[Place, str] = {}
-    for plan in rewrite.plans(copied):
-        mark = rewrite.fused(plan.module)
+    for plan in Plans(copied):
+        mark = fused(plan.module)
         if mark is None or not plan.sites:
             continue
         vars(plan.module).pop("forward", None)  # a wrapper's, which calls that of the network that was copied

@@ -8,13 +8,13 @@ its own, so that nobody sees a network change that is being traced.
 
 from __future__ import annotations
 
-import abc
 import sys
-import typing
 from types import CodeType
 from typing import Any, Protocol
 
 from torch import Tensor, nn
+
+from fastgan.fusion.classes import unfused, watches_subclasses
 
 
 class Untraceable(Exception):
@@ -112,20 +112,3 @@ def _calling(recording: Recording) -> Any:
         return recording.recorder.called(shadow, args, kwargs)
 
     return call
-
-
-MARK = "_fastgan_fused"  # in the namespace of a class that was made by fusing: how
-
-
-def unfused(kind: Any) -> Any:
-    """A class as it was before `fuse` made a subclass of it."""
-    return kind.__bases__[0] if MARK in vars(kind) else kind
-
-
-def watches_subclasses(kind: type) -> str:
-    """How a class would notice that a subclass of it is made, or ""."""
-    if type(kind) not in (type, abc.ABCMeta):
-        return f"its class has a metaclass, {type(kind).__name__}"
-    if any("__init_subclass__" in vars(k) for k in kind.__mro__ if k not in (object, typing.Generic)):
-        return "its class watches its subclasses (__init_subclass__)"
-    return ""
