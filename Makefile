@@ -8,7 +8,7 @@ export FASTGAN_BUILD_CUDA ?= 0
 NATIVE := setup.py pyproject.toml CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test sanitize emulate cuda lint format bench gpu clean
+.PHONY: help install demo check test sanitize emulate cuda lint format bench gpu clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,9 +33,14 @@ demo: install ## train a GAN on digits into runs/demo and measure it beside eage
 	$(BIN)/fastgan bench step --no-compile --rounds 3
 	@echo "look at $(DEMO)/grid.png and $(DEMO)/samples/"
 
-# A process a core; tests run on one thread each (tests/conftest.py).
+# A process a core; tests run on one thread each (tests/conftest.py). What is among the slowest and starts a process, a
+# compiler or a training wants a mark of pyproject.toml.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --durations 20
+check: install ## run the quick tests (90 seconds): no compiler, no other processes, no guides, few random networks
+	FASTGAN_PROPERTY_DRAWS=200 $(PYTEST) -m "not compiles and not processes and not guides and not slow"
+
 test: install ## run every test
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(PYTEST)
 
 SANITIZED := build/sanitized
 sanitize: install ## run the op tests on a build with AddressSanitizer and UndefinedBehaviorSanitizer

@@ -39,6 +39,7 @@ def run_console(block: str, folder: Path) -> None:
     assert same(expected, done.stdout), f"{command}\nprinted\n{done.stdout}\nthe guide has\n{expected}"
 
 
+@pytest.mark.guides
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda p: p.stem)
 def test_guide(guide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -23,11 +23,13 @@ def run(code: str, stderr: str | None = "") -> str:
     return done.stdout
 
 
+@pytest.mark.processes
 def test_import_loads_nothing() -> None:
     """Not even torch: what `import fastgan` adds to `import torch` is the reading of one file."""
     assert run("import sys, fastgan; print('torch' in sys.modules)").strip() == "False"
 
 
+@pytest.mark.processes
 def test_every_public_name_is_what_it_says() -> None:
     out = run("import fastgan; print(*(getattr(fastgan, n).__name__ for n in fastgan.__all__))")
     assert [name.removeprefix("fastgan.") for name in out.split()] == fastgan.__all__
@@ -37,10 +39,12 @@ def test_every_public_name_is_what_it_says() -> None:
     assert sorted(alias.name for node in typed.body for alias in node.names) == fastgan.__all__
 
 
+@pytest.mark.processes
 def test_fuse_stays_a_function_whatever_is_imported_first() -> None:
     run("import fastgan.fusion.rewrite, fastgan; assert callable(fastgan.fuse)")
 
 
+@pytest.mark.processes
 def test_unknown_name() -> None:
     out = run("import fastgan\ntry: fastgan.fues\nexcept AttributeError as e: print(e)")
     assert out.strip() == "module 'fastgan' has no attribute 'fues'"
@@ -80,6 +84,7 @@ backend._LIBRARIES = {"cpu": "libabsent.so", "cuda": "libabsent_cuda.so"}
 """
 
 
+@pytest.mark.processes
 def test_fuse_without_kernels_says_so_once() -> None:
     said = run(
         WITHOUT
@@ -101,11 +106,13 @@ with warnings.catch_warnings(record=True) as caught:
     assert said[2].endswith("`fastgan doctor` shows what runs")
 
 
+@pytest.mark.processes
 def test_fuse_is_quiet_where_kernels_are_not_wanted() -> None:
     run("import os\nos.environ['FASTGAN_BACKEND'] = 'torch'" + WITHOUT + "fastgan.fuse(torch.nn.ReLU())")
     run(WITHOUT + "fastgan.fuse(torch.nn.ReLU(), backend='torch')")
 
 
+@pytest.mark.processes
 def test_training_without_kernels_is_in_the_log(tmp_path: Path) -> None:
     run(
         WITHOUT
@@ -118,6 +125,7 @@ fastgan.Trainer(system, "digits", out={str(tmp_path / "run")!r}, batch_size=8, s
     assert (tmp_path / "run/log.txt").read_text().count("no compiled kernels, so that little is faster") == 1
 
 
+@pytest.mark.processes
 def test_the_remedy_can_be_followed() -> None:
     """fastgan is in no package index: what is advised names the sources."""
     root = Path(__file__).parents[1]

@@ -12,6 +12,8 @@ import torch
 
 from fastgan.bench import apart
 
+pytestmark = pytest.mark.processes
+
 VARIANTS = """
 import os, subprocess, sys, time
 import torch

@@ -38,6 +38,7 @@ def test_the_plain_peer_is_the_published_network() -> None:
     assert count == [3_576_704, 2_765_568]
 
 
+@pytest.mark.slow
 def test_step_check_accepts_the_truth_and_refuses_a_lie(monkeypatch) -> None:
     step.check(batch=4, steps=1)
     true = step.DCGANStep.__call__

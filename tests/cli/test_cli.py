@@ -196,6 +196,7 @@ class TestTrain:
 class TestKilled:
     """Real processes, really killed, end in the same bits as one that was left alone."""
 
+    @pytest.mark.processes
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
     def test_resumes_to_the_same_bits(self, tmp_path, number):
         out, straight = tmp_path / "killed", tmp_path / "straight"
@@ -266,6 +267,7 @@ def test_systems_explains_the_options_of_one(capsys, monkeypatch, error):
     assert "did you mean dcgan" in error("systems", "dcgam")
 
 
+@pytest.mark.processes
 def test_help_does_not_import_torch():
     code = "import sys; from fastgan.cli import main\ntry: main(['--help'])\nfinally: assert 'torch' not in sys.modules"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -150,6 +150,7 @@ class TestShows:
         (folder / "own.py").write_text("import fastgan\nmade = lambda: fastgan.systems.create('dcgan').generator")
         assert shown(capsys, "own.py:made")
 
+    @pytest.mark.processes
     def test_command(self, folder):
         done = subprocess.run(
             [sys.executable, "-m", "fastgan", "explain", "networks.py:Discriminator"], capture_output=True, text=True

@@ -116,6 +116,7 @@ def test_any_size_and_channels(case, dtype, weight_last, poisoned):
         assert_close(o.double(), e, rtol=tolerance, atol=tolerance * max(e.abs().max().item(), 1e-3))
 
 
+@pytest.mark.processes
 @pytest.mark.cpu_kernels
 @pytest.mark.parametrize("capability", ["baseline", "avx2"])
 def test_every_instruction_set(capability):

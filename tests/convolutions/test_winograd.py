@@ -115,6 +115,7 @@ def test_any_size_and_channels(case, weight_last, poisoned):
         assert_close(o.double(), e, rtol=0, atol=2e-6 * e.abs().max().item())
 
 
+@pytest.mark.processes
 @pytest.mark.cpu_kernels
 @pytest.mark.parametrize("capability", ["baseline", "avx2"])
 def test_every_instruction_set(capability):

@@ -15,6 +15,8 @@ import pytest
 
 from tests.cuda.emulated import ROOT, build
 
+pytestmark = pytest.mark.compiles
+
 CODE = """
 import torch
 from fastgan import ops

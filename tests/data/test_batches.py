@@ -415,6 +415,7 @@ def test_says_which_argument_is_wrong(options, message):
         Batches(data(), **{"batch_size": 4, **options})
 
 
+@pytest.mark.processes
 def test_needs_no_torchvision():
     code = (
         "import sys, fastgan.data as d; next(d.Batches(d.load('emoji'), 8)); "

@@ -141,6 +141,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.processes
 def test_ranks_leave_an_epoch_together(tmp_path):
     command = [sys.executable, "-c", AGREE]
     processes = [

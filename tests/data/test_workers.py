@@ -16,7 +16,10 @@ import torch
 from fastgan.data import Batches, load, loading
 from tests.data.picture_files import folder
 
-pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc"),
+]
 
 READS = """
 import signal, sys

@@ -111,6 +111,7 @@ def twice(module, args, output):
     return output * 2
 
 
+@pytest.mark.processes
 def test_other_processes(tmp_path):
     """A process that has just been spawned gets one network as an argument and reads another from a file."""
     fused, plain, x = both("nested")

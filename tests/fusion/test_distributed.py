@@ -9,7 +9,10 @@ from tests.fusion import rank_launcher
 from tests.fusion.comparing import assert_equal
 from tests.fusion.rank_cases import CASES, SIZES, SYNCHRONISED, synchronised, synchronised_steps
 
-pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed"),
+]
 
 WRAPPED = [case for case in CASES if not case.endswith(tuple(SIZES))]
 

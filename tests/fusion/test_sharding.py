@@ -8,7 +8,10 @@ import torch
 from tests.fusion import rank_launcher
 from tests.fusion.comparing import assert_equal
 
-pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed"),
+]
 
 
 def found(case: str) -> tuple[dict, dict]:

@@ -69,6 +69,7 @@ class TestCompile:
         assert_same(fused, plain, x)
         assert op.take() == 0
 
+    @pytest.mark.compiles
     @pytest.mark.skipif(not shutil.which("g++"), reason="inductor needs a C++ compiler")
     def test_inductor(self):
         """Code that inductor makes, for one convolution, norm and activation."""

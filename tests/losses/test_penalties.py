@@ -360,6 +360,7 @@ os._exit(0)  # gloo's threads may abort an interpreter that ends as usual
 """
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
 def test_two_processes_are_one_with_the_whole_batch(tmp_path):
     root = str(Path(__file__).parents[2])

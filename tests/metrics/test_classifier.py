@@ -36,6 +36,7 @@ def stripes(count=200, side=32):
 
 
 class TestClassifier:
+    @pytest.mark.slow
     def test_digits(self):
         """At least 98 % of digits that it has not seen; in the cache of all tests."""
         data = load("digits", 32)
@@ -46,6 +47,7 @@ class TestClassifier:
         assert (found.classes == data.labels[:100]).double().mean() > 0.95
         assert features.describe()["features"] == "classifier of 10 classes, trained on the data"
 
+    @pytest.mark.slow
     def test_without_labels_what_is_no_data_is_far(self, cache):
         """Features of quarter turns gave uniform noise a precision of 0.7 here and of 0.99 on photographs."""
         images = load("emoji", 32).images

@@ -27,6 +27,7 @@ def features(images):
 
 
 class TestEvaluate:
+    @pytest.mark.slow
     def test_orders_what_it_must_order(self):
         """Other digits of the data, noise on them, half of the classes, one picture."""
         real, other = halves()

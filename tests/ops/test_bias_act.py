@@ -386,6 +386,7 @@ class TestSpecialValues:
         (grad,) = torch.autograd.grad(y, x, torch.full_like(x, float("inf")))
         assert grad.tolist() == [[0.0, float("inf")]]
 
+    @pytest.mark.processes
     @pytest.mark.parametrize("dtype", [F16, BF16])
     @pytest.mark.cpu_kernels
     @pytest.mark.parametrize("capability", ["baseline", "avx2", "avx512"])
@@ -417,6 +418,7 @@ for bias, gain in ((1.2345678, 1.0), (0.0, 1.2345678), (0.0, 1 + 2**-8), (0.0, 1
         assert y[:, 1, : 2**20].eq(0.0).all()
 
 
+@pytest.mark.processes
 @pytest.mark.cpu_kernels
 @pytest.mark.parametrize("capability", ["baseline", "avx2"])
 def test_every_instruction_set(capability: str) -> None:
@@ -649,6 +651,7 @@ def run_python(code: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.processes
 def test_the_environment_overrules_the_shorter_way() -> None:
     code = """
 import torch
@@ -659,6 +662,7 @@ print(ops.bias_act(torch.randn(4, 3, requires_grad=True), torch.randn(3), act="r
     assert "ReluBackward" in run_python(code, FASTGAN_BACKEND="auto")
 
 
+@pytest.mark.processes
 def test_falls_back_without_the_library() -> None:
     """No compiled library: the same numbers from PyTorch, quietly. Asking for it by name is an error that says why."""
     code = """

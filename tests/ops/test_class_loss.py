@@ -341,6 +341,7 @@ def test_one_tensor_on_both_sides(path: str) -> None:
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.processes
 @pytest.mark.cpu_kernels
 @pytest.mark.parametrize("capability", ["baseline", "avx2"])
 def test_every_instruction_set(capability: str) -> None:

@@ -285,6 +285,7 @@ def test_pairs_are_pairs_in_any_layout(path: str) -> None:
             torch.testing.assert_close(*grads)
 
 
+@pytest.mark.processes
 @pytest.mark.cpu_kernels
 @pytest.mark.parametrize("capability", ["baseline", "avx2"])
 def test_every_instruction_set(capability: str) -> None:
@@ -402,6 +403,7 @@ class TestWithTorch:
             assert ops.gan_loss(real, fake, backend=path).loss.equal(quiet.loss)
 
 
+@pytest.mark.processes
 def test_falls_back_without_the_library() -> None:
     code = """
 import warnings; warnings.simplefilter("error")

@@ -302,6 +302,7 @@ class TestSpecialValues:
         ours, theirs = (torch.autograd.grad(t, x, torch.ones_like(t))[0] for t in (y, expected))
         torch.testing.assert_close(ours[..., finite], theirs[..., finite], rtol=1e-5, atol=1e-7)
 
+    @pytest.mark.processes
     @pytest.mark.parametrize("dtype", [F16, BF16])
     @pytest.mark.cpu_kernels
     @pytest.mark.parametrize("capability", ["baseline", "avx2", "avx512"])
@@ -333,6 +334,7 @@ for factor in (1.2345678, 1 + 2**-8, 1 + 2**-11):  # the latter two give ties, o
         assert y[:, 1, : 2**20].eq(0.0).all()
 
 
+@pytest.mark.processes
 @pytest.mark.cpu_kernels
 @pytest.mark.parametrize("capability", ["baseline", "avx2"])
 def test_every_instruction_set(capability: str) -> None:
@@ -566,6 +568,7 @@ def test_integer_arguments_are_numbers(path: str) -> None:
     torch.testing.assert_close(y, F.relu(F.batch_norm(x, None, None, None, None, True, 1, 1)))
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("act", ["leaky_relu", "prelu"])
 def test_process_group_equals_the_whole_batch(act: str, tmp_path: Any) -> None:
     """Two gloo ranks with unequal shares of the batch against one process with all of it."""
@@ -616,6 +619,7 @@ def run_python(code: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.processes
 def test_falls_back_without_the_library(tmp_path: Any) -> None:
     """No compiled library: the same numbers from PyTorch, quietly. Asking for it by name is an error that says why."""
     code = """
@@ -637,6 +641,7 @@ print(backend.info())
     assert "norm_act on cpu" in out
 
 
+@pytest.mark.processes
 def test_environment_chooses_the_backend() -> None:
     code = "import torch; from fastgan import backend; print(backend.choose('norm_act', 'cpu'))"
     assert run_python(code, FASTGAN_BACKEND="torch").strip() == "torch"

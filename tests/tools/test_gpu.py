@@ -22,6 +22,7 @@ def gpu():
     del sys.modules["gpu"]
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_says_that_there_is_no_gpu(tmp_path):
     done = subprocess.run(

@@ -64,6 +64,7 @@ class TestKilled:
         error = process.communicate()[1]
         assert process.returncode == (0 if kill_at is None else -signal.SIGKILL), error
 
+    @pytest.mark.processes
     def test_at_random_instants_ends_in_the_same_bits(self, tmp_path, seed):
         self.run(tmp_path / "straight")
         for instant in (0.5 * torch.rand(3, generator=torch.Generator().manual_seed(seed))).tolist():
@@ -158,6 +159,7 @@ class TestSecondTrainer:
         assert refused
         assert state(tmp_path / "run")["step"] == 6
 
+    @pytest.mark.processes
     def test_in_another_process(self, start, tmp_path):
         trainer = start(checkpoint_every=2)
         command = [sys.executable, str(SCRIPT), str(tmp_path / "run"), "9", "float32"]
@@ -180,6 +182,7 @@ class TestSecondTrainer:
         with pytest.raises(FileExistsError, match="another trainer has saved"):
             third.fit(9)
 
+    @pytest.mark.processes
     def test_the_lock_ends_with_its_process(self, start, tmp_path):
         TestKilled().run(tmp_path / "run", 1.0)
         trainer = Trainer.resume(tmp_path / "run", data=noise(), device="cpu")

@@ -14,6 +14,8 @@ from fastgan.data import ImageData
 from fastgan.training import Trainer
 from tests.training.states import same, state
 
+pytestmark = pytest.mark.processes
+
 SCRIPT = Path(__file__).with_name("rank_run.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 

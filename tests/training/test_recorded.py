@@ -69,6 +69,7 @@ def elsewhere(tmp_path_factory):
     return {file: (images, torch.load(folder / f"{file}.images")) for file, images in ours.items()}
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("name", names())
 @pytest.mark.parametrize("what", ["", ".network"])
 def test_the_same_images_without_fastgan(elsewhere, name, what):
