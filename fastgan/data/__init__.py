@@ -11,8 +11,9 @@ from fastgan.data.gaussians import Points
 from fastgan.data.images import ImageData
 from fastgan.data.pictures import enlarged, grid, save_picture, save_png, scatter, to_uint8
 from fastgan.data.registry import load, names
+from fastgan.data.source import Apart, Source, Together, source_of
 
 __all__ = [
-    "Batch", "Batches", "ImageData", "Images", "Labels", "Points", "Texts", "Vectors", "enlarged", "grid", "load",
-    "names", "save_picture", "save_png", "scatter", "to_uint8",
+    "Apart", "Batch", "Batches", "ImageData", "Images", "Labels", "Points", "Source", "Texts", "Together", "Vectors",
+    "enlarged", "grid", "load", "names", "save_picture", "save_png", "scatter", "source_of", "to_uint8",
 ]  # fmt: skip

@@ -1,24 +1,23 @@
 """Training batches: shuffled, endless, on the device, and the same every time."""
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, TensorDataset
+from torch.utils.data import TensorDataset
 
 from fastgan.data.fields import Batch
-from fastgan.data.gaussians import Points
-from fastgan.data.hub import is_hugging_face, wrapped
-from fastgan.data.images import ImageData, check_positive_int
-from fastgan.data.lazy import LazyPictures, Pictures
+from fastgan.data.images import check_positive_int
+from fastgan.data.lazy import Pictures
 from fastgan.data.loading import default_workers
 from fastgan.data.order import Order
 from fastgan.data.pictures import to_float
 from fastgan.data.problems import Ledger
-from fastgan.data.readers import Loaded, Memory, Store, default_memory
-from fastgan.data.stream import Stream
+from fastgan.data.readers import Drawn, Loaded, Memory, Store, default_memory
+from fastgan.data.samples import Decoded, Samples
+from fastgan.data.source import Brought, BroughtStream, Together, parts_of, source_of
+from fastgan.data.stream import Stream, StreamPictures
 
 
 class Batches(Iterator[Batch]):
@@ -86,64 +85,75 @@ class Batches(Iterator[Batch]):
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.flip = flip
         self.drop_last = drop_last
-        self._epoch = self._position = 0
         self._ledger = Ledger()
-        self._reader = self._choose(source, Order(batch_size, seed, drop_last, rank, ranks), workers, memory)
-        self.count = self._reader.count
-        self.workers: int = getattr(self._reader, "workers", 0)  # processes that read
-        self.most_workers = {Loaded: default_workers(), Stream: 1}.get(type(self._reader), 0)  # that are of use here
-        if self.count is not None and batch_size > self.count:
-            raise ValueError(
-                f"batch_size {batch_size} is larger than the data set, which has {self.count} images: "
-                f"choose a batch_size of at most {self.count}"
-            )
-        self._go_to(0, 0)
+        self.source = source_of(source)
+        parts = parts_of(self.source)
+        if len(parts) > 1 and not drop_last:
+            raise ValueError("drop_last must be True with several groups of fields, whose epochs end apart")
+        order = Order(batch_size, seed, drop_last, rank, ranks)
+        memory = default_memory(self.device) if memory is None else memory
+        self._readers: list[Memory | Loaded | Stream] = []
+        for number, part in enumerate(parts):
+            reader = self._reader_of(part, order.of_group(number), _share(workers, len(parts)), memory)
+            store = getattr(reader, "store", None)
+            memory -= 0 if store is None else store.bytes
+            self._readers.append(reader)
+        counts = [reader.count for reader in self._readers]
+        known = [count for count in counts if count is not None]
+        self.count = None if None in counts else max(known)
+        self.workers = sum(getattr(reader, "workers", 0) for reader in self._readers)  # processes that read
+        self.most_workers = max(_most_workers(reader) for reader in self._readers)  # that are of use here
+        for part, count in zip(parts, counts):
+            if count is not None and batch_size > count:
+                raise ValueError(_too_large(batch_size, count, part, len(parts)))
+        self._places = [(0, 0)] * len(parts)
+        self._go_to(self._places)
 
-    def _choose(self, source: Any, order: Order, workers: int | None, memory: int | None) -> Memory | Loaded | Stream:
-        if isinstance(source, ImageData | Points):
-            return Memory(source.images, source.labels, order, self.device, self.layout)
-        if isinstance(source, Tensor):
-            return Memory(source, None, order, self.device, self.layout)
-        if is_hugging_face(source):
-            source = wrapped(source)
-        if isinstance(source, Pictures):
-            source.shape  # noqa: B018 - a guess where it was not asked for, of which is told, too
-            self._ledger.say(source.said())
-        indexed = hasattr(source, "__len__") and hasattr(source, "__getitem__")
-        if isinstance(source, (str, bytes, Mapping)) or not (indexed or hasattr(source, "__iter__")):
-            raise TypeError(
-                f"the source must be an ImageData, a tensor (N, C, H, W), or a data set with __len__ and __getitem__ "
-                f"or with __iter__, got {type(source).__name__}: fastgan.data.load gives the named data sets"
-            )
-        if isinstance(source, IterableDataset) or not indexed:
-            return Stream(source, order, self.device, workers, self._ledger)
+    def _reader_of(self, part: Any, order: Order, workers: int | None, memory: int) -> Memory | Loaded | Stream:
+        """What reads a source of one group."""
+        if isinstance(part, Pictures | Together):
+            part.fields  # noqa: B018 - a guess of the size where it was not asked for, of which is told, too
+            self._ledger.say(part.said())
+        if hasattr(part, "tensors"):
+            return Memory(part.tensors, order, self.device, self.layout)
+        if isinstance(part, BroughtStream):
+            return Stream(part.data, order, self.device, workers, self._ledger, part.only)
+        if isinstance(part, StreamPictures):
+            return Stream(part, order, self.device, workers, self._ledger)
         if workers is None:
-            workers = 0 if isinstance(source, (list, tuple, TensorDataset)) else default_workers()
+            held = isinstance(part, Brought) and isinstance(part.data, list | tuple | TensorDataset)
+            workers = 0 if held else default_workers()
+        if isinstance(part, Brought):
+            samples = Samples(part.data, part.only)
+            return Loaded(samples, order, self.device, workers, None, self._ledger)
         store = None
-        if isinstance(source, LazyPictures):
-            size = len(source) * math.prod(source.shape)
-            if size <= (default_memory(self.device) if memory is None else memory):
-                store = Store(len(source), source.shape, bool(source.classes), self.device, self.layout)
-        return Loaded(source, order, self.device, workers, store, self._ledger)
+        if Store.size(len(part), part.fields) <= memory:
+            store = Store(len(part), part.fields, self.device, self.layout)
+        return Loaded(Decoded(part), order, self.device, workers, store, self._ledger)
 
     def __next__(self) -> Batch:
         try:
-            images, labels, flips, epoch, position = self._reader.read()
+            drawn = [reader.read() for reader in self._readers]
         except BaseException:  # Ctrl-C in a notebook among them
-            self._go_to(self._epoch, self._position)
+            self._go_to(self._places)
             raise
-        self._epoch, self._position = epoch, position
+        self._places = [(group.epoch, group.position) for group in drawn]
+        return Batch(**{name: self._changed(values, group) for group in drawn for name, values in group.fields.items()})
+
+    def _changed(self, values: Tensor, group: Drawn) -> Tensor:
+        """A field as it is in a batch. The random changes are those of its group, so that pairs stay pairs."""
+        if values.dim() != 4:
+            return values
         if self.flip:
-            images = torch.where(flips.view(-1, 1, 1, 1), images.flip(3), images)
+            values = torch.where(group.flips.view(-1, 1, 1, 1), values.flip(3), values)
         # to() gives the strides of the layout also where, with one channel, contiguous() sees no difference.
-        fields = {"image": to_float(images, self.layout)}
-        return Batch(**fields) if labels is None else Batch(**fields, label=labels)
+        return to_float(values, self.layout)
 
     @property
     def filling(self) -> bool:
         """Whether pictures are still to be read that stay in memory from then on."""
-        store = getattr(self._reader, "store", None)
-        return store is not None and store.missing > 0
+        stores = (getattr(reader, "store", None) for reader in self._readers)
+        return any(store is not None and store.missing > 0 for store in stores)
 
     def problems(self) -> list[str]:
         """What is new since the last call about pictures that were left out or converted, a line each."""
@@ -153,34 +163,67 @@ class Batches(Iterator[Batch]):
         """How many pictures were left out (`left out`) so far, and converted, by kind."""
         return dict(self._ledger.counts)
 
-    def state_dict(self) -> dict[str, int]:
-        """The place reached: the epoch, and how many of its images have been used, by all ranks together."""
-        return {"epoch": self._epoch, "position": self._position}
+    def state_dict(self) -> dict[str, Any]:
+        """The place reached: the epoch, and how many of its rows have been used, by all ranks together. Of several
+        groups, that of the first, and those of the others under `others`."""
+        first, *others = ({"epoch": epoch, "position": position} for epoch, position in self._places)
+        return {**first, "others": others} if others else first
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a place that `state_dict` gave. Raises ValueError for one that this source does not have.
 
         A stream goes on only with the batch_size that the state was saved with; other sources take any.
         """
-        if set(state) != {"epoch", "position"}:
-            raise ValueError(f"the state must hold epoch and position, got {', '.join(map(str, state)) or 'nothing'}")
-        for key, value in state.items():
-            _check_count(key, value)
-        if self.count is None and self.drop_last and state["position"] % self.batch_size:
+        keys = {"epoch", "position"} | ({"others"} if len(self._readers) > 1 else set())
+        if set(state) != keys:
+            given = ", ".join(map(str, state)) or "nothing"
+            raise ValueError(f"the state must hold {' and '.join(sorted(keys))}, not {given}")
+        others = state.get("others", [])
+        if not isinstance(others, list) or len(others) != len(self._readers) - 1:
             raise ValueError(
-                f"the state is {state['position']} images into an epoch, no multiple of batch_size {self.batch_size}: "
+                f"the state must hold the places of {len(self._readers) - 1} further groups of fields, not "
+                f"{len(others) if isinstance(others, list) else others!r}: it belongs to another data set"
+            )
+        places = [{"epoch": state["epoch"], "position": state["position"]}, *others]
+        for place, reader in zip(places, self._readers):
+            self._check_place(place, reader.count)
+        self._go_to([(place["epoch"], place["position"]) for place in places])
+
+    def _check_place(self, place: Mapping[str, int], count: int | None) -> None:
+        for key in ("epoch", "position"):
+            _check_count(key, place[key])
+        if count is None and self.drop_last and place["position"] % self.batch_size:
+            raise ValueError(
+                f"the state is {place['position']} images into an epoch, no multiple of batch_size {self.batch_size}: "
                 f"a stream goes on only with the batch_size it was saved with"
             )
-        if self.count is not None and state["position"] > self.count:
+        if count is not None and place["position"] > count:
             raise ValueError(
-                f"the state is {state['position']} images into an epoch, but the data set has {self.count}: "
+                f"the state is {place['position']} images into an epoch, but the data set has {count}: "
                 f"it belongs to another data set"
             )
-        self._go_to(state["epoch"], state["position"])
 
-    def _go_to(self, epoch: int, position: int) -> None:
-        self._epoch, self._position = epoch, position
-        self._reader.restart(epoch, position)
+    def _go_to(self, places: Sequence[tuple[int, int]]) -> None:
+        self._places = list(places)
+        for reader, place in zip(self._readers, places):
+            reader.restart(*place)
+
+
+def _share(workers: int | None, groups: int) -> int | None:
+    """The processes for one of so many groups of fields."""
+    if groups == 1:
+        return workers
+    workers = default_workers() if workers is None else workers
+    return max(workers // groups, 1) if workers else 0
+
+
+def _most_workers(reader: Memory | Loaded | Stream) -> int:
+    return {Loaded: default_workers(), Stream: 1}.get(type(reader), 0)
+
+
+def _too_large(batch_size: int, count: int, part: Any, parts: int) -> str:
+    what = "the data set, which has" if parts == 1 else f"a part of the data set, {', '.join(part.fields)}, which has"
+    return f"batch_size {batch_size} is larger than {what} {count} images: choose a batch_size of at most {count}"
 
 
 def _check_count(name: str, value: int) -> None:

@@ -33,6 +33,8 @@ SIXTEEN_BITS = {"I", "I;16", "I;16L", "I;16B", "I;16N"}
 class Unusable(Exception):
     """A picture that cannot be used. The text says why: `truncated`, `not a picture`, ..."""
 
+    picture = ""  # its name, where a row has several
+
 
 _quiet = threading.Lock()
 _blocks = 0  # of `quiet` that are open, in all threads

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree
 
+FITS = ("crop", "stretch")
+
 
 @dataclass(frozen=True)
 class Images:
-    """Pictures: uint8 where they are stored, (B, channels, height, width) float32 in [-1, 1] in a batch."""
+    """Pictures: uint8 where they are stored, (B, channels, height, width) float32 in [-1, 1] in a batch.
+
+    fit: how a picture of another aspect ratio becomes one of these: "crop" takes the middle part of the wanted ratio,
+        "stretch" all of it. Two that differ in this alone are equal.
+    """
 
     channels: int
     height: int
     width: int
+    fit: str = field(default="crop", compare=False)
+
+    def __post_init__(self) -> None:
+        if self.fit not in FITS:
+            raise ValueError(f"fit must be {' or '.join(map(repr, FITS))}, not {self.fit!r}")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -29,15 +40,15 @@ class Images:
 
 @dataclass(frozen=True)
 class Labels:
-    """Classes by number, (B,) int64. `names`: of the classes, in the order of their numbers."""
+    """Classes by number, (B,) int64. `names`: of the classes, in the order of their numbers; empty: not known."""
 
-    names: tuple[str, ...]
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __str__(self) -> str:
-        return f"labels of {len(self.names)} classes"
+        return f"labels of {len(self.names) or 'unnamed'} classes"
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,21 @@ class Vectors:
 
 
 Field = Images | Labels | Texts | Vectors
+
+
+def check_wanted(name: str, have: Mapping[str, Field], wanted: Mapping[str, Field]) -> None:
+    """ValueError unless the data set of that name has each wanted field, of the wanted kind."""
+    if not wanted:
+        raise ValueError(f"at least one field must be wanted; {name} has {listed(have)}")
+    for key, kind in wanted.items():
+        if key not in have:
+            raise ValueError(f"{name} has no {key!r}; it has {listed(have)}")
+        if type(have[key]) is not type(kind):
+            raise ValueError(f"{key!r} of {name} must be {kind}, not {have[key]}")
+
+
+def listed(fields: Mapping[str, Field]) -> str:
+    return ", ".join(f"{name} ({kind})" for name, kind in fields.items()) or "nothing"
 
 
 class Batch(Mapping[str, Tensor]):

@@ -94,7 +94,9 @@ class Folder(LazyPictures):
     def by_rules(self, rules: int) -> "Folder":
         """The same folder by other rules."""
         other = Folder(self.name, rules)
-        return other._changed(_resolution=self._resolution, _channels=self._channels, _white=self._white)
+        return other._changed(
+            _resolution=self._resolution, _channels=self._channels, _white=self._white, _kept=self._kept
+        )
 
     def listing(self) -> list[tuple[str, int | None]]:
         """Path, with slashes, and label of every picture, in order."""

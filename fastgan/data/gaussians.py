@@ -7,10 +7,13 @@ As in Srivastava et al., "VEEGAN: Reducing Mode Collapse in GANs using Implicit 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from fastgan.data.fields import Field, Images, Labels, check_wanted
 
 COUNT = 10_000  # points of a set
 
@@ -46,6 +49,24 @@ class Points:
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of every point taken as an image."""
         return 2, 1, 1
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        return {"image": Images(*self.shape), "label": Labels(self.classes)}
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        return (tuple(self.fields),)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The values of every field, a row each."""
+        return {"image": self.images, "label": self.labels}
+
+    def adapted(self, wanted: Mapping[str, Field]) -> Points:
+        """These points: there is nothing to bring them to."""
+        check_wanted(self.name, self.fields, wanted)
+        return self
 
     def resize(self, resolution: int) -> Points:
         return self._only("resolution", resolution, 1)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from torch import Tensor
 
 from fastgan.data.decode import Header, Unusable
 from fastgan.data.folder import open_regular
+from fastgan.data.items import Row
 from fastgan.data.lazy import IN_A_ROW, LazyPictures, header_of
 from fastgan.data.problems import Note, examples
 from fastgan.data.scan import parts_among
@@ -266,14 +266,15 @@ class HubStream(StreamPictures):
             rows = rows.skip(skip)
         return enumerate(rows, skip)
 
-    def read(self, item: tuple[int, dict[str, Any]]) -> tuple[Tensor, int | None, list[Note]]:
+    def read(self, item: tuple[int, dict[str, Any]]) -> tuple[Row, list[Note]]:
         content = self._columns.content(item[1])
         try:
             image, notes = self.picture(self.item_name(item), content)
         finally:
             if not isinstance(content, bytes):
                 content.close()
-        return image, None if self._columns.label is None else item[1][self._columns.label], notes
+        labels = {"label": item[1][self._columns.label]} if self.has("label") else {}
+        return {"image": image, **labels}, notes
 
     def item_name(self, item: tuple[int, dict[str, Any]]) -> str:
         return f"row {item[0]} of the stream"

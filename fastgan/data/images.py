@@ -1,11 +1,14 @@
 """A data set of images held in memory."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from fastgan.data.fields import Field, Images, Labels, check_wanted
 
 # ITU-R BT.601, the weights of Y' for R', G', B': what JPEG and Pillow's convert("L") use.
 LUMA = (0.299, 0.587, 0.114)
@@ -70,6 +73,31 @@ class ImageData:
         """(channels, height, width) of every image."""
         channels, height, width = self.images.shape[1:]
         return channels, height, width
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """`image`, and `label` where there are labels."""
+        labels: dict[str, Field] = {} if self.labels is None else {"label": Labels(self.classes)}
+        return {"image": Images(*self.shape), **labels}
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        return (tuple(self.fields),)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The values of every field, a row each."""
+        return {"image": self.images} if self.labels is None else {"image": self.images, "label": self.labels}
+
+    def adapted(self, wanted: Mapping[str, Field]) -> "ImageData":
+        """The same images at the size and with the channels that are wanted, without labels where none are."""
+        check_wanted(self.name, self.fields, {"image": self.fields["image"], **wanted})
+        data = self
+        if isinstance(images := wanted.get("image"), Images):
+            data = data.with_channels(images.channels).resize(images.height)
+        if self.labels is None or "label" in wanted:
+            return data
+        return replace(data, digest=self._origin(), labels=None, classes=())
 
     def _origin(self) -> str:
         return self.digest or pixel_digest(self.images, self.labels)

@@ -1,7 +1,7 @@
 """A data set of pictures that are decoded when they are asked for."""
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, BinaryIO
@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from fastgan.data.decode import WHITE, Header, Unusable, brightest, decode, probe, quiet
+from fastgan.data.fields import Field, Images, Labels, check_wanted
 from fastgan.data.images import check_channels, check_positive_int
+from fastgan.data.items import Row
 from fastgan.data.problems import Note, printable
 from fastgan.data.survey import Survey
 
@@ -37,6 +39,7 @@ class Pictures:
         self._resolution = resolution
         self._channels = channels
         self._white: int | None = None
+        self._kept: tuple[str, ...] | None = None  # the fields that are wanted; None: all
 
     @property
     def white(self) -> int | None:
@@ -63,6 +66,32 @@ class Pictures:
             side, color = self.survey.shape()
             resolution, channels = resolution or side, channels or color
         return channels, resolution, resolution
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """`image`, and `label` where there are classes, as far as `adapted` has left them."""
+        fields: dict[str, Field] = {}
+        if self.has("image"):
+            fields["image"] = Images(*self.shape)
+        if self.has("label"):
+            fields["label"] = Labels(self.classes)
+        return fields
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        return (tuple(self.fields),)
+
+    def adapted(self, wanted: Mapping[str, Field]) -> Any:
+        """The same data set with the wanted fields alone, images of that size and channels."""
+        check_wanted(printable(self.name), self.fields, wanted)
+        other = self._changed(_kept=tuple(wanted))
+        if isinstance(images := wanted.get("image"), Images):
+            other = other.with_channels(images.channels).resize(images.height)
+        return other
+
+    def has(self, field: str) -> bool:
+        there = field == "image" or (field == "label" and bool(self.classes))
+        return there and (self._kept is None or field in self._kept)
 
     @cached_property
     def survey(self) -> Survey:
@@ -106,7 +135,7 @@ class Pictures:
         check_channels(channels)
         return self._changed(_channels=channels)
 
-    def _changed(self, **values: int | None) -> Any:
+    def _changed(self, **values: Any) -> Any:
         other = copy.copy(self)
         other.__dict__.pop("shape", None)
         other.__dict__.update(values)
@@ -119,7 +148,39 @@ class Pictures:
         return torch.from_numpy(pixels).permute(2, 0, 1), [Note(name, kind, False) for kind in converted]
 
 
-class LazyPictures(Pictures):
+class Rows:
+    """Map-style: `read(index)` gives a row, its values by field, and what is to be said about it.
+
+    A row that cannot be used is replaced by the next one that can, so row i is the same at every time.
+    """
+
+    name: str
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def row(self, index: int) -> tuple[Row, list[Note]]:
+        """The row of that number, not of another. Raises Unusable."""
+        raise NotImplementedError
+
+    def picture_name(self, index: int) -> str:
+        raise NotImplementedError
+
+    def read(self, index: int) -> tuple[Row, list[Note]]:
+        """The row, and what is to be said about it. RuntimeError if a thousand in a row cannot be used."""
+        notes: list[Note] = []
+        for step in range(min(len(self), IN_A_ROW)):
+            i = (index + step) % len(self)
+            try:
+                row, converted = self.row(i)
+            except Unusable as reason:
+                notes.append(Note(reason.picture or printable(self.picture_name(i)), str(reason), True))
+                continue
+            return row, notes + converted
+        raise unusable(self.name, [f"{note.picture}: {note.kind}" for note in notes])
+
+
+class LazyPictures(Rows, Pictures):
     """Map-style: `len`, and `[i]`, which gives (uint8 (C, H, W), label or None).
 
     A picture that cannot be used is replaced by the next one that can, so item i is the same at every time.
@@ -156,9 +217,6 @@ class LazyPictures(Pictures):
         except Unusable:  # told when it is its turn
             return None
 
-    def __len__(self) -> int:
-        raise NotImplementedError
-
     def _open(self, index: int) -> BinaryIO | bytes:
         """The content of a picture. Raises Unusable."""
         raise NotImplementedError
@@ -166,33 +224,24 @@ class LazyPictures(Pictures):
     def _label(self, index: int) -> int | None:
         raise NotImplementedError
 
-    def picture_name(self, index: int) -> str:
-        raise NotImplementedError
-
     def __getitem__(self, index: int) -> tuple[Tensor, int | None]:
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.name} has {len(self)} pictures, there is no picture {index}")
         with quiet():
-            return self.read(index % len(self))[:2]
+            return as_item(self.read(index % len(self))[0])
 
-    def read(self, index: int) -> tuple[Tensor, int | None, list[Note]]:
-        """Picture and label, and what is to be said about it. RuntimeError if a thousand in a row cannot be used."""
+    def row(self, index: int) -> tuple[Row, list[Note]]:
+        row: Row = {}
         notes: list[Note] = []
-        for step in range(min(len(self), IN_A_ROW)):
-            i = (index + step) % len(self)
-            name = printable(self.picture_name(i))
+        if self.has("image"):
+            content = self._open(index)
             try:
-                content = self._open(i)
-                try:
-                    image, converted = self.picture(name, content)
-                finally:
-                    if not isinstance(content, bytes):
-                        content.close()
-            except Unusable as reason:
-                notes.append(Note(name, str(reason), True))
-                continue
-            return image, self._label(i), notes + converted
-        raise unusable(self.name, [f"{note.picture}: {note.kind}" for note in notes])
+                row["image"], notes = self.picture(printable(self.picture_name(index)), content)
+            finally:
+                if not isinstance(content, bytes):
+                    content.close()
+        label = self._label(index) if self.has("label") else None
+        return (row if label is None else {**row, "label": label}), notes
 
     def _headers(self) -> Iterable[tuple[str, Header | Unusable]]:
         count = min(len(self), self.most_surveyed)
@@ -209,6 +258,14 @@ class LazyPictures(Pictures):
 
     def _count(self) -> int:
         return len(self)
+
+
+def as_item(row: Row) -> tuple[Tensor, int | None]:
+    """As torchvision's data sets give it."""
+    image, label = row["image"], row.get("label")
+    assert isinstance(image, Tensor)
+    assert not isinstance(label, Tensor)
+    return image, label
 
 
 def header_of(open_picture: Callable[[], BinaryIO | bytes]) -> Header | Unusable:

@@ -161,9 +161,11 @@ def _array(tensor: Tensor) -> Any:
 
 
 def _each(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:
-    """The same tuples of tuples, with each value of that kind changed."""
+    """The same tuples and dictionaries, with each value of that kind changed."""
     if isinstance(value, kind):
         return change(value)
+    if isinstance(value, dict):
+        return {key: _each(part, kind, change) for key, part in value.items()}
     if isinstance(value, tuple):
         parts = [_each(part, kind, change) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)

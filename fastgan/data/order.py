@@ -1,7 +1,9 @@
 """Which images make the next batch: a function of the seed and of the place reached, nothing else."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,10 +12,10 @@ from torch import Tensor
 
 
 class Chosen(NamedTuple):
-    """The images of one batch, and the place reached once it is used."""
+    """The rows of one batch, and the place reached once it is used."""
 
     epoch: int
-    position: int  # images of this epoch used so far, these among them
+    position: int  # rows of this epoch used so far, these among them
     indices: Tensor  # (B,) int64
     flips: Tensor  # (B,) bool, each true with probability 1/2
     seeds: Tensor  # (B,) int64 in 0..2**32-1, for augmentations inside a data set
@@ -28,6 +30,13 @@ class Order:
     drop_last: bool
     rank: int = 0
     ranks: int = 1
+
+    def of_group(self, number: int) -> Order:
+        """That of a further group of fields: drawn apart, from a seed of its own. Group 0 has this one."""
+        if not number:
+            return self
+        low, high = np.random.SeedSequence([self.seed, number]).generate_state(2, np.uint64)
+        return replace(self, seed=int(low) + (int(high) << 64))
 
     @property
     def rows(self) -> int:

@@ -1,16 +1,17 @@
 """The next batch of a data set whose length is known: from the device's memory, or read ahead by worker processes."""
 
+import math
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fastgan.data.checks import check_centred, checked_images
-from fastgan.data.lazy import LazyPictures
+from fastgan.data.checks import check_centred
+from fastgan.data.fields import Field, Images, Texts, Vectors
 from fastgan.data.loading import Loading, local_ranks
 from fastgan.data.order import Chosen, Order
 from fastgan.data.problems import Ledger
@@ -28,79 +29,92 @@ FAR_AHEAD = 256
 class Drawn(NamedTuple):
     """A batch as it is stored, and the place reached once it is used."""
 
-    images: Tensor  # (B, C, H, W) uint8 or float32
-    labels: Tensor | None
+    fields: dict[str, Tensor]  # such as images (B, C, H, W) uint8 or float32
     flips: Tensor  # (B,) bool
     epoch: int
     position: int
 
 
 class Memory:
-    """Images and labels held on the device."""
+    """Fields held on the device."""
 
     def __init__(
-        self, images: Tensor, labels: Tensor | None, order: Order, device: torch.device, layout: torch.memory_format
+        self, fields: Mapping[str, Tensor], order: Order, device: torch.device, layout: torch.memory_format
     ) -> None:
-        images = checked_images(images, "the source")
-        if images.is_floating_point() and images.numel():
-            check_centred(float(images.min()), "the source")
-        self.count = len(images)
         self.order = order
         self.device = device
-        # In the layout of the batches, so that these are copies of whole images.
-        self.images = images.to(device).contiguous(memory_format=layout)
-        self.labels = None if labels is None else labels.to(device)
+        for name, values in fields.items():
+            if values.dim() == 4 and values.is_floating_point() and values.numel():
+                check_centred(float(values.min()), "the source" if name == "image" else f"{name} of the source")
+        self.fields = {name: _laid_out(values.to(device), layout) for name, values in fields.items()}
+        self.count = len(next(iter(self.fields.values())))
 
     def restart(self, epoch: int, position: int) -> None:
         self.plan = self.order.choose(self.count, epoch, position, self.device)
 
     def read(self) -> Drawn:
         epoch, position, indices, flips, _ = next(self.plan)
-        return Drawn(
-            self.images[indices], None if self.labels is None else self.labels[indices], flips, epoch, position
-        )
+        return Drawn({name: values[indices] for name, values in self.fields.items()}, flips, epoch, position)
+
+
+def _laid_out(values: Tensor, layout: torch.memory_format) -> Tensor:
+    """Images in the layout of the batches, so that these are copies of whole images."""
+    return values.contiguous(memory_format=layout) if values.dim() == 4 else values.contiguous()
 
 
 class Store:
-    """Decoded pictures of a whole data set on the device, filled as they are read."""
+    """Decoded rows of a whole data set on the device, filled as they are read."""
 
     def __init__(
-        self,
-        count: int,
-        shape: tuple[int, int, int],
-        labelled: bool,
-        device: torch.device,
-        layout: torch.memory_format,
+        self, count: int, fields: Mapping[str, Field], device: torch.device, layout: torch.memory_format
     ) -> None:
-        self.images = torch.empty(count, *shape, dtype=torch.uint8, device=device, memory_format=layout)
-        self.labels = torch.empty(count, dtype=torch.int64, device=device) if labelled else None
+        self.fields: dict[str, Tensor] = {}
+        for name, field in fields.items():
+            shape, dtype = stored(field)
+            values = torch.empty(count, *shape, dtype=dtype, device=device)
+            self.fields[name] = _laid_out(values, layout)
         self.filled = torch.zeros(count, dtype=torch.bool)
         self.missing = count
+        self.bytes = self.size(count, fields)
+
+    @staticmethod
+    def size(count: int, fields: Mapping[str, Field]) -> int:
+        """Bytes of that many rows; a label a row goes without counting."""
+        return count * sum(math.prod(shape) * dtype.itemsize for shape, dtype in map(stored, fields.values()) if shape)
 
     def put(self, indices: Tensor, read: Read) -> None:
-        device = self.images.device
-        rows = indices.to(device, non_blocking=True)
-        self.images[rows] = read.images.to(device, non_blocking=True)
-        if self.labels is not None and read.labels is not None:
-            self.labels[rows] = read.labels.to(device, non_blocking=True)
+        rows: dict[torch.device, Tensor] = {}
+        for name, values in self.fields.items():
+            if values.device not in rows:
+                rows[values.device] = indices.to(values.device, non_blocking=True)
+            values[rows[values.device]] = read.fields[name].to(values.device, non_blocking=True)
         self.filled[indices] = True
         self.missing -= len(indices)
 
 
+def stored(field: Field) -> tuple[tuple[int, ...], torch.dtype]:
+    """Shape and dtype of one row's value of a field, as it is stored."""
+    if isinstance(field, Images):
+        return field.shape, torch.uint8
+    if isinstance(field, Vectors):
+        return (field.size,), torch.float32
+    return ((field.length,) if isinstance(field, Texts) else ()), torch.int64
+
+
 class Loaded:
-    """A map-style data set, read ahead; where there is a store, every picture is read once."""
+    """A map-style data set, read ahead; where there is a store, every row is read once."""
 
     def __init__(
         self,
-        source: Any,
+        samples: Samples | Decoded,
         order: Order,
         device: torch.device,
         workers: int,
         store: Store | None,
         ledger: Ledger,
     ) -> None:
-        self.count = len(source)
-        self.samples = Decoded(source) if isinstance(source, LazyPictures) else Samples(source)
+        self.count = len(samples.source)
+        self.samples = samples
         self.checks = Checks(self.count)
         self.order = order
         self.device = device
@@ -122,15 +136,13 @@ class Loaded:
         epoch, position, indices, flips, _ = next(self.plan)
         store = self.store
         if store is None:
-            read = self._next()
-            images = read.images.to(self.device, non_blocking=True)
-            labels = None if read.labels is None else read.labels.to(self.device, non_blocking=True)
+            read = self._accepted(self._load())
+            fields = {name: values.to(self.device, non_blocking=True) for name, values in read.fields.items()}
         else:
             if store.missing:
                 self._fill(store)
-            images = store.images[indices]
-            labels = None if store.labels is None else store.labels[indices]
-        return Drawn(images, labels, flips, epoch, position)
+            fields = {name: values[indices] for name, values in store.fields.items()}
+        return Drawn(fields, flips, epoch, position)
 
     def _fill(self, store: Store) -> None:
         """Puts those of the next batch into the store that are not yet there."""
@@ -143,9 +155,6 @@ class Loaded:
                 store.put(missing, read)
         if not store.missing:
             self.loaded = None  # and with it the workers
-
-    def _next(self) -> Read:
-        return self._accepted(self._load())
 
     def _load(self) -> Any:
         if self.loaded is None:
@@ -160,7 +169,7 @@ class Loaded:
             finally:
                 del read  # else error and frame hold each other, and with them the frames above and their loaders
         if isinstance(self.samples, Samples):
-            self.checks(read.images, read.labels)
+            self.checks(read.fields)
         self.ledger.add(read.notes)
         return read
 
@@ -195,26 +204,28 @@ class Checks:
 
     def __init__(self, count: int | None) -> None:
         self.kind: str | None = None
-        self.without_negative: int | None = 0
+        self.without_negative: dict[str, int | None] = {}  # images so far; None: there was a negative value
         self.enough = ENOUGH_IMAGES if count is None else min(ENOUGH_IMAGES, count)
 
-    def __call__(self, images: Tensor, labels: Tensor | None) -> None:
-        kind = kind_of(images[0], labels)
+    def __call__(self, fields: Mapping[str, Tensor]) -> None:
+        kind = kind_of({name: values[0] for name, values in fields.items()})
         if self.kind not in (None, kind):
             raise unlike(f"some are {self.kind}, others {kind}")
         self.kind = kind
-        if images.is_floating_point() and self.without_negative is not None:
-            if (images < 0).any():
-                self.without_negative = None
-                return
-            self.without_negative += len(images)
-            if self.without_negative >= self.enough:
+        for name, values in fields.items():
+            before = self.without_negative.get(name, 0)
+            if values.dim() != 4 or not values.is_floating_point() or before is None:
+                continue
+            negative = bool((values < 0).any())
+            self.without_negative[name] = None if negative else before + len(values)
+            if not negative and before + len(values) >= self.enough:
                 self.end()
 
     def end(self) -> None:
         """Of what can be read once, the end is there before enough images were seen."""
-        if self.without_negative:
-            check_centred(0, f"the first {self.without_negative} images")
+        for name, count in self.without_negative.items():
+            if count:
+                check_centred(0, f"the first {count} images" + ("" if name == "image" else f" of {name}"))
 
 
 def default_memory(device: torch.device) -> int:

@@ -1,33 +1,25 @@
-"""One image and its label out of whatever a data set returns; batches of them, in any number of worker processes."""
+"""Whole batches out of map-style data sets, in any number of worker processes."""
 
-import operator
 import random
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset, get_worker_info
 
-from fastgan.data.checks import checked_images
 from fastgan.data.decode import quiet
-from fastgan.data.lazy import LazyPictures
+from fastgan.data.items import Row, notes_on, row_of, unreadable
 from fastgan.data.problems import Note
 from fastgan.random import private
 
-GREY_MODES = {"1", "L", "LA", "La"}
-COLOUR_MODES = {"RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV"}
-
 
 class Read(NamedTuple):
-    """A batch as it was read: images (B, C, H, W), labels (B,) int64 or None, and notes on its pictures."""
+    """A batch as it was read: tensors by field, such as images (B, C, H, W) and labels (B,) int64, and notes on it."""
 
-    images: Tensor
-    labels: Tensor | None
+    fields: dict[str, Tensor]
     notes: list[Note]
 
 
@@ -38,8 +30,9 @@ class Samples(Dataset[Read | Exception]):
     give the same image in any worker and after a resume. Lists, tuples and a TensorDataset draw nothing.
     """
 
-    def __init__(self, source: Any) -> None:
+    def __init__(self, source: Any, only: Sequence[str] | None = None) -> None:
         self.source = source
+        self.only = only  # the fields to keep; None: all
         self.draws_nothing = type(source) in (list, tuple, TensorDataset)
 
     def __getitem__(self, chosen: Sequence[tuple[int, int]]) -> Read | Exception:
@@ -48,30 +41,30 @@ class Samples(Dataset[Read | Exception]):
         The error is returned, not raised: the DataLoader would wrap its message in two tracebacks, and hold itself in a
         reference cycle that ends in five seconds of waiting for its workers (torch 2.13).
         """
-        samples: list[tuple[Tensor, int | None]] = []
+        rows: list[Row] = []
         notes: list[Note] = []
         for index, seed in chosen:
             with nullcontext() if self.draws_nothing else seeded(seed):
-                sample = self._sample(index, notes)
-            if isinstance(sample, Exception):
-                return sample
-            samples.append(sample)
-        return stacked(samples, [f"item {index}" for index, _ in chosen], notes)
+                row = self._row(index, notes)
+            if isinstance(row, Exception):
+                return row
+            rows.append(row)
+        return checked([chosen_of(row, self.only) for row in rows], [f"item {index}" for index, _ in chosen], notes)
 
-    def _sample(self, index: int, notes: list[Note]) -> tuple[Tensor, int | None] | Exception:
+    def _row(self, index: int, notes: list[Note]) -> Row | Exception:
         what = f"item {index} of the data set"
         try:
             item = self.source[index]
         except Exception as error:
             return unreadable(what, error)
         notes += notes_on(item, f"item {index}")
-        return sample_of(item, what)
+        return row_of(item, what)
 
 
 class Decoded(Dataset[Read | Exception]):
-    """Reads whole batches of a data set of picture files."""
+    """Reads whole batches of a source whose rows are alike and need no seed: `read(index)` gives a row and notes."""
 
-    def __init__(self, source: LazyPictures) -> None:
+    def __init__(self, source: Any) -> None:
         self.source = source
 
     def __getitem__(self, indices: Sequence[int]) -> Read | Exception:
@@ -81,51 +74,46 @@ class Decoded(Dataset[Read | Exception]):
                 read = [self.source.read(index) for index in indices]
         except Exception as error:
             return error
-        images = torch.stack([image for image, _, _ in read]) if read else torch.empty(0)
-        labels = [label for _, label, _ in read]
-        notes = [note for _, _, notes in read for note in notes]
-        return Read(images, None if not labels or labels[0] is None else torch.tensor(labels), notes)
+        return stacked([row for row, _ in read], [note for _, notes in read for note in notes])
 
 
-def notes_on(item: Any, name: str) -> list[Note]:
-    """That the transparency of a Pillow image is dropped, where it has any."""
-    image = item[0] if isinstance(item, tuple | list) and item else item
-    if not isinstance(image, Image.Image) or image.mode not in GREY_MODES | COLOUR_MODES:
-        return []
-    try:
-        clear = "transparency" in image.info
-        if not clear and "A" in image.getbands():
-            clear = image.getchannel("A").getextrema()[0] != 255
-    except Exception:  # a file that cannot be read, as sample_of will say
-        return []
-    return [Note(name, "transparency dropped", False)] if clear else []
+def chosen_of(row: Row, only: Sequence[str] | None) -> Row:
+    return row if only is None else {name: value for name, value in row.items() if name in only}
 
 
-def stacked(
-    samples: Sequence[tuple[Tensor, int | None]], names: Sequence[str], notes: Sequence[Note] = ()
-) -> Read | Exception:
-    """The samples as one batch, or the error that names one that is unlike the first."""
-    kinds = [kind_of(*sample) for sample in samples]
+def stacked(rows: Sequence[Row], notes: list[Note]) -> Read:
+    """The rows, which are alike, as one batch."""
+    first = rows[0] if rows else {}
+    return Read({name: _column([row[name] for row in rows]) for name in first}, notes)
+
+
+def _column(values: Sequence[Any]) -> Tensor:
+    return torch.stack(values) if isinstance(values[0], Tensor) else torch.tensor(values)
+
+
+def checked(rows: Sequence[Row], names: Sequence[str], notes: list[Note]) -> Read | Exception:
+    """The rows as one batch, or the error that names one that is unlike the first."""
+    kinds = [kind_of(row) for row in rows]
     for name, kind in zip(names, kinds):
         if kind != kinds[0]:
             return unlike(f"{name} is {kind}, {names[0]} is {kinds[0]}")
-    images, labels = zip(*samples)
-    return Read(torch.stack(images), None if labels[0] is None else torch.tensor(labels), list(notes))
+    return stacked(rows, notes)
 
 
-def kind_of(image: Tensor, label: object) -> str:
+def kind_of(row: Mapping[str, Tensor | int]) -> str:
     """What all items of a data set must have in common, in words."""
-    dtype = str(image.dtype).removeprefix("torch.")
-    return f"{dtype} {tuple(image.shape)} {'without' if label is None else 'with'} a label"
+    said = [
+        f"{'' if name == 'image' else f'{name} '}{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+        for name, value in sorted(row.items())
+        if isinstance(value, Tensor) and value.dim()
+    ]
+    labels = [name for name, value in sorted(row.items()) if not isinstance(value, Tensor) or not value.dim()]
+    return f"{', '.join(said)} with a {' and a '.join(labels)}" if labels else f"{', '.join(said)} without a label"
 
 
 def unlike(difference: str) -> ValueError:
     """The error for items that cannot be in one batch."""
     return ValueError(f"the data set's items must be alike, but {difference}: resize and convert them in the data set")
-
-
-def unreadable(what: str, error: Exception) -> RuntimeError:
-    return RuntimeError(f"{what} cannot be read: {error!r}\n\n{traceback.format_exc()}")
 
 
 @contextmanager
@@ -147,65 +135,3 @@ def seeded(seed: int) -> Iterator[None]:
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
-
-
-def sample_of(item: Any, what: str) -> tuple[Tensor, int | None] | Exception:
-    """The sample, or the error that says why the item is none."""
-    try:
-        return read_sample(item, what)
-    except (TypeError, ValueError) as error:
-        return error
-    except Exception as error:  # Pillow decodes files only when their pixels are asked for
-        return unreadable(what, error)
-
-
-def read_sample(item: Any, what: str) -> tuple[Tensor, int | None]:
-    """An item of a data set as image (C, H, W), uint8 or float32 in [-1, 1], and label.
-
-    item: an image or a tuple (image, integer label, ...).   An image: a tensor (C, H, W) or a NumPy array (H, W) or
-    (H, W, C), uint8 or floating point in [-1, 1]; or a Pillow image of 8 bits a channel, which becomes grey or RGB.
-    what: names the item in errors.
-    """
-    label: int | None = None
-    image = item
-    if isinstance(item, (tuple, list)) and item:
-        image = item[0]
-        label = _integer(item[1], what) if len(item) > 1 and item[1] is not None else None
-    if isinstance(image, Image.Image):
-        image = _pixels(image, what)
-    if isinstance(image, np.ndarray):
-        if image.ndim not in (2, 3):
-            raise ValueError(f"{what}: a NumPy image must be (H, W) or (H, W, C), got shape {image.shape}")
-        channels_first = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
-        if channels_first.dtype.kind not in "buif":
-            raise TypeError(f"{what} must be numbers, uint8 or floating point in [-1, 1], got {image.dtype}")
-        # A copy: the array may be read-only or have negative strides, which tensors cannot.
-        image = torch.from_numpy(np.array(channels_first, order="C", dtype=image.dtype.newbyteorder("=")))
-    if not isinstance(image, Tensor):
-        raise TypeError(
-            f"{what} is a {type(item).__name__}: an image is a tensor (C, H, W), a NumPy array (H, W, C) or a "
-            f"Pillow image, and an item is an image or a tuple (image, integer label)"
-        )
-    if image.dim() != 3:
-        raise ValueError(f"{what}: an image tensor must be (C, H, W), got shape {tuple(image.shape)}")
-    return checked_images(image[None], what)[0], label
-
-
-def _pixels(image: Image.Image, what: str) -> np.ndarray:
-    if image.mode in GREY_MODES:
-        return np.array(image.convert("L"))
-    if image.mode in COLOUR_MODES:
-        return np.array(image.convert("RGB"))
-    raise TypeError(
-        f"{what} is a Pillow image of mode {image.mode!r}, which is not of 8 bits a channel: scale it to L or RGB first"
-    )
-
-
-def _integer(label: Any, what: str) -> int:
-    try:
-        return operator.index(label)
-    except TypeError:
-        raise TypeError(
-            f"{what}: the second entry must be an integer label, got {type(label).__name__}: return the image alone "
-            f"or (image, integer)"
-        ) from None

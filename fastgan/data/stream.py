@@ -14,12 +14,13 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from fastgan.data.decode import Unusable, quiet
-from fastgan.data.lazy import IN_A_ROW, Pictures, unusable
+from fastgan.data.items import Row, notes_on, row_of, unreadable
+from fastgan.data.lazy import IN_A_ROW, Pictures, as_item, unusable
 from fastgan.data.loading import Loading, default_workers
 from fastgan.data.order import Order, draw
 from fastgan.data.problems import Ledger, Note, printable
 from fastgan.data.readers import Checks, Drawn
-from fastgan.data.samples import Read, notes_on, sample_of, seeded, stacked, unreadable
+from fastgan.data.samples import Read, checked, chosen_of, seeded, stacked
 
 BLOCK = 4096  # images that are shuffled among each other, about
 THREADS = 8  # that decode, at most
@@ -32,8 +33,8 @@ class StreamPictures(Pictures):
         """This process's share of an epoch, from its item `skip` on."""
         raise NotImplementedError
 
-    def read(self, item: Any) -> tuple[Tensor, int | None, list[Note]]:
-        """Picture, label and notes. Raises Unusable."""
+    def read(self, item: Any) -> tuple[Row, list[Note]]:
+        """The values by field, and notes. Raises Unusable."""
         raise NotImplementedError
 
     def item_name(self, item: Any) -> str:
@@ -44,10 +45,10 @@ class StreamPictures(Pictures):
         for item in self.items(0, 0, 0, 1):
             try:
                 with quiet():
-                    image, label, _ = self.read(item)
+                    row, _ = self.read(item)
             except Unusable:
                 continue
-            yield image, label
+            yield as_item(row)
 
 
 class _Block(NamedTuple):
@@ -72,15 +73,17 @@ class Stream:
 
     count = None
 
-    def __init__(self, source: Any, order: Order, device: torch.device, workers: int | None, ledger: Ledger) -> None:
-        if iter(source) is source:
-            raise TypeError(
-                f"the source is an iterator ({type(source).__name__}), which can be read only once: give an object "
-                f"whose __iter__ begins anew every epoch"
-            )
-        if isinstance(source, Pictures):
-            source.shape  # noqa: B018 - probed here, not in the worker
+    def __init__(
+        self,
+        source: Any,
+        order: Order,
+        device: torch.device,
+        workers: int | None,
+        ledger: Ledger,
+        only: Sequence[str] | None = None,
+    ) -> None:
         self.source = source
+        self.only = only  # the fields to keep of a user's items; None: all
         self.order = order
         self.device = device
         self.workers = 1 if workers is None else min(workers, 1)
@@ -99,14 +102,13 @@ class Stream:
         while not self.left:
             self._begin_block()
         read, flips = self._load()
-        if not isinstance(self.source, Pictures):
-            self.checks(read.images, read.labels)
+        if not isinstance(self.source, StreamPictures):
+            self.checks(read.fields)
         self.ledger.add(read.notes)
         self.left -= 1
-        self.position += len(read.images) * self.order.ranks
-        labels = None if read.labels is None else read.labels.to(self.device, non_blocking=True)
-        images = read.images.to(self.device, non_blocking=True)
-        return Drawn(images, labels, flips.to(self.device, non_blocking=True), self.epoch, self.position)
+        self.position += len(flips) * self.order.ranks
+        fields = {name: values.to(self.device, non_blocking=True) for name, values in read.fields.items()}
+        return Drawn(fields, flips.to(self.device, non_blocking=True), self.epoch, self.position)
 
     def _begin_block(self) -> None:
         if self.cut:
@@ -135,7 +137,7 @@ class Stream:
 
     def _load(self) -> Any:
         if self.loaded is None:
-            blocks = _Batches(self.source, self.order, self.per_block, self.epoch, self.used)
+            blocks = _Batches(self.source, self.order, self.per_block, self.only, (self.epoch, self.used))
             self.loaded = Loading(blocks, None, self.workers, self.device)
         loaded = next(self.loaded)
         if isinstance(loaded, Exception):
@@ -149,12 +151,14 @@ class Stream:
 class _Batches(IterableDataset):
     """Endless: for every block its header, then its batches (Read, flips), from batch `used` of `epoch` on."""
 
-    def __init__(self, source: Any, order: Order, per_block: int, epoch: int, used: int) -> None:
+    def __init__(
+        self, source: Any, order: Order, per_block: int, only: Sequence[str] | None, place: tuple[int, int]
+    ) -> None:
         self.source = source
         self.order = order
         self.per_block = per_block
-        self.epoch = epoch
-        self.used = used
+        self.only = only
+        self.epoch, self.used = place
         self.size = per_block * order.rows  # items of a block in this process
 
     def __iter__(self) -> Iterator[Any]:
@@ -225,38 +229,33 @@ class _Batches(IterableDataset):
         if isinstance(self.source, StreamPictures):
             with quiet():
                 pictures = list(threads.map(lambda i: self._picture(self.source, block.items, i), rows))
-            labels = [label for _, label, _ in pictures]
-            return Read(
-                torch.stack([image for image, _, _ in pictures]),
-                None if labels[0] is None else torch.tensor(labels),
-                [note for _, _, notes in pictures for note in notes],
-            )
+            return stacked([row for row, _ in pictures], [note for _, notes in pictures for note in notes])
         names = [f"item {block.number * self.size + i} of the stream" for i in rows]
-        samples = []
+        found = []
         notes: list[Note] = []
         for i, name in zip(rows, names):
             notes += notes_on(block.items[i], name)
-            sample = sample_of(block.items[i], name)
-            if isinstance(sample, Exception):
-                raise sample
-            samples.append(sample)
-        read = stacked(samples, names, notes)
+            row = row_of(block.items[i], name)
+            if isinstance(row, Exception):
+                raise row
+            found.append(chosen_of(row, self.only))
+        read = checked(found, names, notes)
         if isinstance(read, Exception):
             raise read
         return read
 
     @staticmethod
-    def _picture(source: StreamPictures, items: Sequence[Any], i: int) -> tuple[Tensor, int | None, list[Note]]:
+    def _picture(source: StreamPictures, items: Sequence[Any], i: int) -> tuple[Row, list[Note]]:
         """Item i of the block, or the next of the block that can be used."""
         notes: list[Note] = []
         for step in range(min(len(items), IN_A_ROW)):
             item = items[(i + step) % len(items)]
             try:
-                image, label, converted = source.read(item)
+                row, converted = source.read(item)
             except Unusable as reason:
                 notes.append(Note(printable(source.item_name(item)), str(reason), True))
                 continue
-            return image, label, notes + converted
+            return row, notes + converted
         raise unusable(source.name, [f"{note.picture}: {note.kind}" for note in notes])
 
 

@@ -165,8 +165,8 @@ def test_a_file_that_becomes_a_pipe_does_not_block(tmp_path):
     data = load(folder(tmp_path, 2, ()))
     (tmp_path / "000.png").unlink()
     os.mkfifo(tmp_path / "000.png")
-    image, _, notes = data.read(0)
-    assert torch.equal(image, tensor(pixels(1)))
+    row, notes = data.read(0)
+    assert torch.equal(row["image"], tensor(pixels(1)))
     assert notes == [("000.png", "not a regular file", True)]
 
 
@@ -288,7 +288,7 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
         return true_open(path, *rest, **options)
 
     monkeypatch.setattr(os, "open", refuses)
-    assert data.read(0)[2] == [("000.png", "permission denied", True)]
+    assert data.read(0)[1] == [("000.png", "permission denied", True)]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF"])

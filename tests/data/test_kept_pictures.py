@@ -100,7 +100,7 @@ def test_ranks(source, monkeypatch, far):
 def test_workers_end_once_everything_is_there(source):
     batches = Batches(source, 4, workers=2, **OPTIONS)
     next(batches)
-    workers = batches._reader.loaded.workers
+    workers = batches._readers[0].loaded.workers
     assert all(worker.is_alive() for worker in workers)
     take(batches, 15)
     assert not any(worker.is_alive() for worker in workers)

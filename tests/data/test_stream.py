@@ -129,7 +129,7 @@ class Part(stream.StreamPictures):
     def items(self, epoch, skip, rank, ranks):
         return iter(range(skip, (40, 27)[rank]))  # shares of one stream differ, as shards do
     def read(self, item):
-        return torch.full((1, 2, 2), item, dtype=torch.uint8), None, []
+        return {"image": torch.full((1, 2, 2), item, dtype=torch.uint8)}, []
 
 batches = Batches(Part("part", (), 2, 1), 4, rank=rank, ranks=2, workers=0)
 states = [tuple(batches.state_dict().values()) for _ in zip(range(30), batches)]

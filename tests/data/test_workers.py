@@ -30,7 +30,7 @@ asked = []
 if sys.argv[2] == "TERM":
     signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
 next(batches)
-workers = [worker.pid for worker in batches._reader.loaded.workers]
+workers = [worker.pid for worker in batches._readers[0].loaded.workers]
 try:
     print(*workers, flush=True)
     while not asked:
@@ -96,7 +96,7 @@ def compare(batches, others, count):
 def test_a_worker_that_was_killed_is_told_and_replaced(pictures):
     batches, others = (Batches(load(pictures, 16, 3), 8, workers=2, memory=0) for _ in range(2))
     next(batches), next(others)
-    os.kill(batches._reader.loaded.workers[0].pid, signal.SIGKILL)
+    os.kill(batches._readers[0].loaded.workers[0].pid, signal.SIGKILL)
     start = time.monotonic()
     message = r"was ended from outside .*: it was killed, .* where memory runs out: choose fewer workers \(--workers N"
     with pytest.raises(RuntimeError, match=message):
@@ -108,7 +108,7 @@ def test_a_worker_that_was_killed_is_told_and_replaced(pictures):
 def test_a_worker_that_met_the_end_of_shared_memory(pictures):
     batches = Batches(load(pictures, 16, 3), 8, workers=1, memory=0)
     next(batches)
-    os.kill(batches._reader.loaded.workers[0].pid, signal.SIGBUS)
+    os.kill(batches._readers[0].loaded.workers[0].pid, signal.SIGBUS)
     with pytest.raises(RuntimeError, match=r"/dev/shm \(\d+ MB, \d+ MB free\) is full: .*docker run --shm-size=1g"):
         list(islice(batches, 20))
 
@@ -206,7 +206,7 @@ def test_a_worker_that_ends_interrupts_nothing_else(pictures, monkeypatch):
 def test_a_dropped_reader_takes_its_workers_along(pictures):
     batches = Batches(load(pictures, 16, 3), 8, workers=2, memory=0)
     next(batches)
-    workers = [worker.pid for worker in batches._reader.loaded.workers]
+    workers = [worker.pid for worker in batches._readers[0].loaded.workers]
     start = time.monotonic()
     cycle = [batches]
     cycle.append(cycle)
@@ -230,5 +230,5 @@ def test_what_is_in_memory_needs_no_workers(pictures):
     image = torch.zeros(3, 8, 8, dtype=torch.uint8)
     batches = Batches([image] * 4, 2)
     next(batches)
-    assert batches._reader.workers == 0
-    assert Batches(load(pictures, 8, 3), 2)._reader.workers == loading.default_workers()
+    assert batches._readers[0].workers == 0
+    assert Batches(load(pictures, 8, 3), 2)._readers[0].workers == loading.default_workers()
