@@ -31,13 +31,13 @@ def interpolate(a: Tensor, b: Tensor, steps: int, mode: str = "spherical") -> Te
     for name, latent in ("a", a), ("b", b):
         if not isinstance(latent, Tensor) or not latent.is_floating_point():
             given = latent.dtype if isinstance(latent, Tensor) else type(latent).__name__
-            raise TypeError(f"{name} must be a floating-point tensor of latents, got {given}")
+            raise TypeError(f"{name} must be a floating-point tensor of latents, not {given}")
     if a.shape != b.shape or a.dim() == 0 or a.numel() == 0:
-        raise ValueError(f"a and b must have one shape, (N, ...) or (Z,), got {tuple(a.shape)} and {tuple(b.shape)}")
+        raise ValueError(f"a and b must have one shape, (N, ...) or (Z,), not {tuple(a.shape)} and {tuple(b.shape)}")
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 2:
-        raise ValueError(f"steps must be a whole number of at least 2, got {steps!r}")
+        raise ValueError(f"steps must be a whole number of at least 2, not {steps!r}")
     if mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
     count = len(a) if a.dim() > 1 else 1
     start, end = (latent.reshape(count, -1).double() for latent in (a, b))
     t = torch.linspace(0, 1, steps, dtype=torch.float64, device=a.device)[:, None, None]
@@ -71,7 +71,7 @@ def arithmetic(*terms: tuple[float, Tensor]) -> Tensor:
     shapes = [tuple(latents.shape) for _, latents in terms]
     if any(len(shape) < 2 or shape[0] == 0 for shape in shapes) or len({shape[1:] for shape in shapes}) > 1:
         raise ValueError(
-            f"each term must be (N, ...) with N >= 1 latents of one shape, got {', '.join(map(str, shapes))}"
+            f"each term must be (N, ...) with N >= 1 latents of one shape, not {', '.join(map(str, shapes))}"
         )
     return torch.stack([weight * latents.mean(dim=0) for weight, latents in terms]).sum(dim=0)
 
@@ -106,11 +106,11 @@ def directions(latents: Tensor, labels: Tensor) -> dict[int, Tensor]:
     """
     if latents.dim() < 2 or labels.shape != latents.shape[:1]:
         raise ValueError(
-            f"latents (N, ...) need as many labels (N,), got {tuple(latents.shape)} and {tuple(labels.shape)}"
+            f"latents (N, ...) need as many labels (N,), not {tuple(latents.shape)} and {tuple(labels.shape)}"
         )
     found = labels.unique().tolist()
     if len(found) < 2:
-        raise ValueError(f"a direction leads from one label to others: at least two are needed, got {found}")
+        raise ValueError(f"a direction leads from one label to others: at least two are needed, not {found}")
     ways = {}
     for label in found:
         own = (labels == label).to(latents.device)
@@ -145,14 +145,14 @@ def project(
     not positive.
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps must be a positive integer, got {steps!r}")
+        raise ValueError(f"steps must be a positive integer, not {steps!r}")
     if not rate > 0:
-        raise ValueError(f"rate must be a positive number, got {rate!r}")
+        raise ValueError(f"rate must be a positive number, not {rate!r}")
     if starts.dim() < 2 or len(starts) == 0:
-        raise ValueError(f"starts must be (R, ...) with R >= 1 latents, got shape {tuple(starts.shape)}")
+        raise ValueError(f"starts must be (R, ...) with R >= 1 latents, not shape {tuple(starts.shape)}")
     if not isinstance(picture, Tensor) or picture.dim() != 3:
         given = tuple(picture.shape) if isinstance(picture, Tensor) else type(picture).__name__
-        raise ValueError(f"picture must be a tensor (C, H, W), got {given}")
+        raise ValueError(f"picture must be a tensor (C, H, W), not {given}")
     picture = to_float(checked_images(picture[None], "picture")[0]).to(starts.device)
     with torch.enable_grad():
         latents = starts.detach().clone().requires_grad_()

@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from fastgan.cli.drawing import add_options, system_of
+from fastgan.metrics.registry import chosen, summary
 
 
 def add(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "evaluate",
         help="tell how good the samples of a run are",
-        description="Compares samples with the data: Frechet and kernel distance, precision, recall, density, "
-        "coverage, classes, copies, path length. Features come from a classifier that is trained on the data once "
-        "(seconds), or from --inception. The table also goes to RUN/evaluation.json.",
+        description=f"Compares samples with the data: {summary()}. Features come from a classifier that is trained on "
+        "the data once (seconds), or from --inception. The table also goes to RUN/evaluation.json.",
     )
     parser.add_argument("run", metavar="RUN", help="directory of the run, or a file that `fastgan export` made of it")
     parser.add_argument("--samples", type=int, metavar="N", help="(default: as many as the data, at most 10,000)")
     parser.add_argument("--data", help="compare with these instead of the data trained on")
-    parser.add_argument("--metrics", metavar="A,B", help="these only, as frechet,precision (default: all)")
+    parser.add_argument("--metrics", metavar="A,B", help="these only, as frechet,precision (default: all that apply)")
     parser.add_argument(
         "--inception", metavar="FILE", help="features of this TorchScript file, which runs: only from whom you trust"
     )
@@ -32,10 +32,12 @@ def run(args: argparse.Namespace) -> int:
     from fastgan.data import load
     from fastgan.files import check_file, replace_file
     from fastgan.metrics.inception import FileFeatures
-    from fastgan.metrics.scores import Scores, check_metrics, evaluate
+    from fastgan.metrics.scores import Scores, evaluate
     from fastgan.runs.run import Run
 
-    names = check_metrics(part.strip() for part in args.metrics.split(",")) if args.metrics is not None else None
+    names = None
+    if args.metrics is not None:
+        names = [metric.name for metric in chosen(part.strip() for part in args.metrics.split(","))]
     if getattr(args, "labels", None):
         raise ValueError("evaluate takes samples of every class, as many as the data have; leave out --labels")
     exported = Path(args.run).suffix == ".safetensors"

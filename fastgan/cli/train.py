@@ -10,6 +10,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from fastgan.metrics.registry import best_by
+
 STEPS = 2000  # as Config has it, which is not imported before run()
 SETTINGS = (
     "batch_size", "seed", "workers", "white", "precision", "graph", "memory", "channels_last", "flip", "ema", "samples",
@@ -81,7 +83,9 @@ def add(subparsers: Any) -> None:
     run.add_argument("--sample-every", type=int, help="steps between sample grids (default: 200)")
     run.add_argument("--checkpoint-every", type=int, help="steps between checkpoints (default: 200)")
     run.add_argument("--evaluate-every", type=int, help="steps between looks for the best checkpoint (default: 1000)")
-    run.add_argument("--metric", help="what the best is told by: sliced_wasserstein (default), frechet, kernel")
+    run.add_argument(
+        "--metric", help=f"selects the best checkpoint: {', '.join(best_by())} (default: sliced_wasserstein)"
+    )
     run.add_argument(
         "--patience", type=int, help="looks without a better one before the run ends; 0: it goes on (default: 0)"
     )

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ from fastgan.data.pictures import to_float, to_uint8
 from fastgan.files import replace_file
 from fastgan.messages import log
 from fastgan.metrics import pretext
+from fastgan.metrics.comparison import Described
 from fastgan.metrics.pretext import DISTORTIONS, EMBEDDING, distorted
 from fastgan.nn import ConvNormAct2d
 from fastgan.random import private
@@ -42,13 +43,6 @@ HELD_OUT = 0.2  # share of the images, to tell the accuracy by
 MOST_HELD_OUT = 10_000
 CHUNK = 256  # images in work at once
 LEAST_SKILL = 0.1  # of the way from chance to perfect that a network must have come to know something of the data
-
-
-class Described(NamedTuple):
-    """What a network says of images: features (N, D) float32, and the class of each, (N,), where it knows classes."""
-
-    features: Tensor
-    classes: Tensor | None
 
 
 class Classifier:
@@ -241,7 +235,7 @@ def _checked(images: Tensor, labels: Tensor | None, classes: int) -> Tensor:
     """The images in uint8."""
     images = checked_images(images, "images")
     if len(images) < 20:
-        raise ValueError(f"a classifier needs at least 20 images to learn from, got {len(images)}")
+        raise ValueError(f"a classifier needs at least 20 images to learn from, not {len(images)}")
     if images.is_floating_point():
         check_centred(float(images.min()), "images")
     images = to_uint8(images)
@@ -250,7 +244,7 @@ def _checked(images: Tensor, labels: Tensor | None, classes: int) -> Tensor:
     if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != (len(images),):
         raise ValueError(f"{len(images)} images need int64 labels of shape ({len(images)},)")
     if classes < 2 or int(labels.min()) < 0 or int(labels.max()) >= classes:
-        raise ValueError(f"labels must lie in 0..classes - 1 with at least 2 classes, got {classes} classes")
+        raise ValueError(f"labels must lie in 0..classes - 1 with at least 2 classes, not {classes} classes")
     return images
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fastgan.metrics.checks import checked
+from fastgan.metrics.comparison import Comparison
 
 ROWS = 4096  # of features in work at once
 
@@ -28,6 +29,10 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
     cross = torch.linalg.svdvals(root1 @ root2.t()).sum()
     distance = (mean1 - mean2).square().sum() + root1.square().sum() + root2.square().sum() - 2 * cross
     return max(0.0, distance.item())
+
+
+def compare(compared: Comparison) -> float:
+    return frechet_distance(*compared.features)
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:

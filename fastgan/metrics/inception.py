@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fastgan.data.checks import checked_images
 from fastgan.data.pictures import to_uint8
-from fastgan.metrics.classifier import Described
+from fastgan.metrics.comparison import Described
 
 CHUNK = 64  # images in work at once
 
@@ -46,7 +46,7 @@ class FileFeatures:
         """images: (N, 1 or 3, H, W), uint8 or floating point in [-1, 1], which is rounded to uint8."""
         images = to_uint8(checked_images(images, "images"))
         if images.shape[1] not in (1, 3):
-            raise ValueError(f"images must have 1 or 3 channels, got shape {tuple(images.shape)}")
+            raise ValueError(f"images must have 1 or 3 channels, not shape {tuple(images.shape)}")
         features = []
         for part in images.split(CHUNK):
             part = part.to(self.device)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fastgan.metrics.checks import checked, positive
+from fastgan.metrics.comparison import Comparison
 
 BLOCK = 1 << 18  # kernel values in work at once, as many as a core's cache holds
 BLOCK_GPU = 1 << 25
@@ -38,6 +39,10 @@ def kernel_distance(
         return features[torch.randperm(len(features), generator=random)[:size].to(features.device)]
 
     return torch.stack([_squared(drawn(real), drawn(fake)) for _ in range(subsets)]).mean().item()
+
+
+def compare(compared: Comparison) -> float:
+    return kernel_distance(*compared.features)
 
 
 def _squared(real: Tensor, fake: Tensor) -> Tensor:

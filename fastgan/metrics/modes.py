@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastgan.metrics.checks import checked
+from fastgan.metrics.comparison import Comparison
 
 NEAR = 3.0  # standard deviations
 
@@ -37,7 +38,7 @@ def class_balance(real: Tensor, fake: Tensor, classes: int) -> Classes:
     for name, labels in ("real", real), ("fake", fake):
         if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.dtype == torch.bool:
             given = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-            raise TypeError(f"{name} must be a tensor of integer labels, got {given}")
+            raise TypeError(f"{name} must be a tensor of integer labels, not {given}")
         if labels.dim() != 1 or len(labels) == 0 or not 0 <= int(labels.min()) <= int(labels.max()) < classes:
             raise ValueError(f"{name} must be at least one label (N,) in 0..{classes - 1}")
         counts.append(torch.bincount(labels.cpu(), minlength=classes).double() / len(labels))
@@ -58,7 +59,33 @@ def mixture_modes(points: Tensor, centres: Tensor, deviation: float) -> Modes:
     """
     points, centres = checked(1, points=points, centres=centres)
     if not 0 < deviation < math.inf:
-        raise ValueError(f"deviation must be a positive number, got {deviation!r}")
+        raise ValueError(f"deviation must be a positive number, not {deviation!r}")
     distances, nearest = torch.cdist(points, centres, compute_mode="donot_use_mm_for_euclid_dist").min(dim=1)
     near = distances <= NEAR * deviation
     return Modes(len(nearest[near].unique()), near.double().mean().item())
+
+
+def classes_covered(compared: Comparison) -> float:
+    return _balance(compared).covered
+
+
+def class_divergence(compared: Comparison) -> float:
+    return _balance(compared).divergence
+
+
+def modes_covered(compared: Comparison) -> float:
+    return _modes(compared).covered
+
+
+def high_quality(compared: Comparison) -> float:
+    return _modes(compared).high_quality
+
+
+def _balance(compared: Comparison) -> Classes:
+    assert compared.classes is not None
+    return compared.once(class_balance, *compared.classes)
+
+
+def _modes(compared: Comparison) -> Modes:
+    assert compared.mixture is not None
+    return compared.once(mixture_modes, compared.fake, *compared.mixture)

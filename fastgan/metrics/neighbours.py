@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fastgan.metrics.checks import checked, positive
+from fastgan.metrics.comparison import Comparison
 
 BLOCK = 1 << 18  # distances in work at once: what a core's cache holds is several times as fast
 BLOCK_GPU = 1 << 25
@@ -105,6 +106,30 @@ def memorisation(train: Tensor, fake: Tensor, held_out: Tensor | None = None) ->
     return Memorisation(ratio.item(), copies.item())
 
 
+def precision(compared: Comparison) -> float:
+    return compared.once(precision_recall, *compared.features).precision
+
+
+def recall(compared: Comparison) -> float:
+    return compared.once(precision_recall, *compared.features).recall
+
+
+def density(compared: Comparison) -> float:
+    return compared.once(density_coverage, *compared.features).density
+
+
+def coverage(compared: Comparison) -> float:
+    return compared.once(density_coverage, *compared.features).coverage
+
+
+def novelty(compared: Comparison) -> float:
+    return compared.once(memorisation, *compared.features).ratio
+
+
+def copies(compared: Comparison) -> float:
+    return compared.once(memorisation, *compared.features).copies
+
+
 def _two(real: Tensor, fake: Tensor, k: int) -> list[Tensor]:
     positive(k=k)
     return checked(k + 1, real=real, fake=fake)
@@ -125,7 +150,7 @@ def _balls(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def _nearest(queries: Tensor, points: Tensor, k: int, same: bool) -> tuple[Tensor, Tensor]:
     if len(points) - same < k:
-        raise ValueError(f"{k} neighbours need as many points, got {len(points)}{' with the point itself' * same}")
+        raise ValueError(f"{k} neighbours need as many points, not {len(points)}{' with the point itself' * same}")
     distances, indices = [], []
     for rows, squared in _blocks(queries, points):
         if same:

@@ -8,7 +8,11 @@ from torch import Tensor
 
 from fastgan.data.checks import check_centred, check_shape, checked_images
 from fastgan.data.pictures import to_float
+from fastgan.metrics.checks import positive
+from fastgan.metrics.comparison import Comparison
+from fastgan.metrics.samples import are_points, as_images
 
+SAMPLES = 512  # of each kind, in a comparison, as while training
 PATCH = 7  # pixels a side; images that are smaller are one patch
 SMALLEST = 16  # pixels a side of the last level
 CHUNK_VALUES = 1 << 21  # of images or projections in work at once
@@ -22,7 +26,7 @@ class SlicedWasserstein:
         metric.distance(fake)      the mean over the levels
         metric.levels(fake)        {64: fine detail, 32: ..., 16: the whole image}
 
-    real: (N, C, H, W), uint8 or floating point in [-1, 1]; the work is done on its device, in float32.
+    real: (N, C, H, W), uint8 or floating point in [-1, 1], or points (N, D). Its device does the work, in float32.
     seed: of the directions and of the places of patches; torch's global generators are left alone.
     projections: random unit directions.   patches: an image, at random places.
 
@@ -36,9 +40,7 @@ class SlicedWasserstein:
     """
 
     def __init__(self, real: Tensor, *, seed: int = 0, projections: int = 128, patches: int = 64) -> None:
-        for name, value in ("projections", projections), ("patches", patches):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        positive(projections=projections, patches=patches)
         real = _checked(real, "real")
         self._seed = seed
         self._shape = real.shape[1:]
@@ -103,11 +105,21 @@ class SlicedWasserstein:
         return _sorted(directions.flatten(1) @ patches.flatten(1).t())
 
 
+def compare(compared: Comparison) -> float:
+    real, fake = (_some(samples, compared.seed) for samples in (compared.real, compared.fake))
+    return SlicedWasserstein(real, seed=compared.seed).distance(fake)
+
+
+def _some(samples: Tensor, seed: int) -> Tensor:
+    """Data sets have their order, often that of the classes."""
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))
+    return samples[order[:SAMPLES].to(samples.device)]
+
+
 def _checked(images: Tensor, what: str) -> Tensor:
     """Points may lie anywhere."""
-    points = isinstance(images, Tensor) and images.shape[2:] == (1, 1) and images.is_floating_point()
-    if points and len(images) and images.isfinite().all():
-        return images.float()
+    if isinstance(images, Tensor) and are_points(images) and len(images) and images.isfinite().all():
+        return as_images(images.float())
     images = checked_images(images, what)
     if not len(images):
         raise ValueError(f"{what} must have at least one image")

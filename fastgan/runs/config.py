@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from fastgan.files import replace_file
+from fastgan.metrics.registry import to_be_best_by
 from fastgan.systems import registry
 from fastgan.systems.adversarial import LIVE
 from fastgan.systems.config import build
@@ -21,7 +22,6 @@ STEPS = 2000
 # How `health` judges:
 GRACE = 20  # looks at the beginning, when every sample is noise and every discriminator strong
 HOLD = 5  # looks, one at each line of the log, that a sign must last before it is told
-METRICS = ("sliced_wasserstein", "frechet", "kernel")  # that a checkpoint can be the best by
 HEADER = """\
 # Everything this run was asked for. Another run like it: fastgan train --config {path} --out DIRECTORY
 # After an edit, fastgan train --resume {run} takes the change, or says why it cannot.
@@ -71,7 +71,9 @@ class Settings:
     sample_every: int = 200  # steps, and steps 10, 25, 50 and 100; 0 draws only the last
     checkpoint_every: int = 200  # steps; 0 saves only the first and the last
     evaluate_every: int = 1000  # steps between looking whether this is the best checkpoint so far; 0 never looks
-    metric: str = "sliced_wasserstein"  # what the best is told by; or frechet, kernel: features of a classifier
+    metric: str = (
+        "sliced_wasserstein"  # what the best is told by; or frechet, kernel, coverage: of a classifier's features
+    )
     patience: int = 0  # looks without a better one before the run ends; 0: it goes on to the last step
     log_every: int = 20  # steps; what is logged is the mean over them
     health: bool = True  # watch for a discriminator that wins, for samples that are all alike, and the like
@@ -87,8 +89,7 @@ class Settings:
                     raise ValueError(f"{name} must be at least {least}, not {value}")
         if isinstance(self.graph, str) and self.graph != "auto":
             raise ValueError(f"graph must be auto, true or false, not {self.graph!r}")
-        if self.metric not in METRICS:
-            raise ValueError(f"metric must be one of {', '.join(METRICS)}, not {self.metric!r}")
+        object.__setattr__(self, "metric", to_be_best_by(self.metric))
         if self.patience and not self.evaluate_every:
             raise ValueError("patience counts looks for the best checkpoint: evaluate_every must not be 0")
         if self.remedy not in ("none", "auto"):

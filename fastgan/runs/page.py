@@ -228,14 +228,12 @@ def _picture(file: Path) -> bytes:
 
 
 def _quality(file: Path) -> str:
-    from fastgan.metrics.scores import METRICS
+    from fastgan.metrics.registry import described
 
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         values, protocol = found["metrics"], found["protocol"]
-        rows = [
-            (name, "" if value is None else f"{value:.4g}", METRICS.get(name, "")) for name, value in values.items()
-        ]
+        rows = [(name, "" if value is None else f"{value:.4g}", described(name)) for name, value in values.items()]
         return _table(rows) + _table(protocol.items())
     except FileNotFoundError:
         return ""

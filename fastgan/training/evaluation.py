@@ -8,26 +8,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.data import Batch, to_uint8
+from fastgan.data import Batch
 from fastgan.messages import log
-from fastgan.metrics import SlicedWasserstein, evaluate
+from fastgan.metrics import SlicedWasserstein, evaluate, registry
+from fastgan.metrics.samples import like
 from fastgan.runs.config import Settings
 from fastgan.systems import System
 
 IMAGES = 512  # of each kind
 SAMPLES = 2048  # at most, for a metric of features
-COLLAPSED = 1.5  # times the best distance
+COLLAPSED = 1.5  # times as bad as the best
 
 
 class Evaluation:
-    """Looks how far samples from fixed latents are from the data, the same every time.
+    """Looks how good samples from fixed latents are, the same every time.
 
-    By default the sliced Wasserstein distance of at most 512 of each: it needs no other network, and tells the course
-    of one run, not the quality of two. `frechet` and `kernel` are those of `fastgan.metrics.evaluate`, with 2,048
-    samples at most.
+    By default by the sliced Wasserstein distance of at most 512 of each: it needs no other network, and tells the
+    course of one run, not the quality of two. The other metrics are those of `fastgan.metrics.evaluate`, with 2,048
+    samples at most; which way is better, the metric says.
 
     source: the data.   batches: gives new batches of them, from the beginning.   count: of the images, None where
-    unknown.   `best`: {"score": distance, "step": step} of the nearest so far, or None.
+    unknown.   `best`: {"score": value, "step": step} of the best so far, or None.
     """
 
     def __init__(
@@ -44,18 +45,20 @@ class Evaluation:
         self._count = min(IMAGES, count or IMAGES)
         self._most = min(SAMPLES, count or SAMPLES)
         self._settings = settings
+        self._metric = registry.find(settings.metric)
         self._reference: SlicedWasserstein | None = None
         self.best: dict[str, Any] | None = None
 
     def take(self, step: int, score: float) -> None:
-        """`score` is the distance of that step; `best` follows."""
-        if self.best is None or score < self.best["score"]:
+        """`score` is the metric's value at that step; `best` follows."""
+        if self.best is None or self._metric.improves(score, self.best["score"]):
             self.best = {"score": score, "step": step}
-        elif score > COLLAPSED * self.best["score"] > 0:  # an unbiased kernel distance may be below 0
+            return
+        low, high = sorted((score, self.best["score"]))
+        if high > COLLAPSED * low > 0:  # an unbiased kernel distance may be below 0
             log.warning(
-                "the samples of step %d are %.1f times as far from the data as those of step %d, whose checkpoint is "
-                "kept as the best",
-                step, score / self.best["score"], self.best["step"],
+                "%s is %.4g at step %d, %.4g at step %d, whose checkpoint is kept as the best (%s is better)",
+                self._metric.name, score, step, self.best["score"], self.best["step"], self._metric.better,
             )  # fmt: skip
 
     def verdict(self) -> str:
@@ -63,12 +66,12 @@ class Evaluation:
         if self.best is None:
             return "nothing was looked at"
         return (
-            f"no {self._settings.metric} below the {self.best['score']:.4g} of step {self.best['step']}, whose "
-            f"checkpoint is kept as the best, in {self._settings.patience} looks"
+            f"no {self._metric.name} {self._metric.better} than the {self.best['score']:.4g} of step "
+            f"{self.best['step']}, whose checkpoint is kept as the best, in {self._settings.patience} looks"
         )
 
     def distance(self) -> float:
-        """How far the samples are now, in the weights that the system carries. It may be left at any point."""
+        """How good the samples are now, in the weights that the system carries. It may be left at any point."""
         name, seed = self._settings.metric, self._settings.seed
         if name != "sliced_wasserstein":
             return evaluate(self._system, self._source, samples=self._most, metrics=[name], seed=seed).values[name]
@@ -77,10 +80,9 @@ class Evaluation:
             real = next(batches).image
             while len(real) < self._count:
                 real = torch.cat([real, next(batches).image])
+            self._form = real[:1]
             self._reference = SlicedWasserstein(real[: self._count], seed=seed)
-        samples = self._samples(seed)
-        points = samples.shape[2:] == (1, 1)  # which may lie anywhere
-        return self._reference.distance(samples if points else to_uint8(samples.clamp(-1, 1)))
+        return self._reference.distance(like(self._form, self._samples(seed), clamp=True))
 
     def _samples(self, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)

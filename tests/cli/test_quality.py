@@ -63,8 +63,8 @@ class TestEvaluate:
 
     def test_says_what_is_wrong(self, run, tmp_path, error):
         assert "holds no run" in error("evaluate", tmp_path)
-        assert "samples must be at least 20, got 3" in error("evaluate", run, "--samples", 3)
-        assert "no metric fid; accepted: frechet," in error("evaluate", run, "--metrics", "fid")
+        assert "samples must be at least 20, not 3" in error("evaluate", run, "--samples", 3)
+        assert "no metric is; accepted: frechet (fid)," in error("evaluate", run, "--metrics", "is")
         assert "there is no file nowhere.pt" in error("evaluate", run, "--inception", "nowhere.pt")
         assert "there is no directory /nowhere" in error("evaluate", run, "--json", "/nowhere/scores.json")
         assert "unknown data set 'digit'" in error("evaluate", run, "--data", "digit")

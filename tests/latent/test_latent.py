@@ -78,14 +78,14 @@ class TestInterpolate:
     @pytest.mark.parametrize(
         ("arguments", "error", "message"),
         [
-            ((random(3), random(4), 5), ValueError, r"must have one shape.*got \(3,\) and \(4,\)"),
+            ((random(3), random(4), 5), ValueError, r"must have one shape.*not \(3,\) and \(4,\)"),
             ((random(2, 3), random(3), 5), ValueError, "must have one shape"),
             ((random(0, 3), random(0, 3), 5), ValueError, "must have one shape"),
             ((torch.zeros(3, dtype=torch.int64), random(3), 5), TypeError, "a must be a floating-point tensor"),
-            ((random(3), [1.0, 2.0, 3.0], 5), TypeError, "b must be a floating-point tensor of latents, got list"),
-            ((random(3), random(3), 1), ValueError, "steps must be a whole number of at least 2, got 1"),
+            ((random(3), [1.0, 2.0, 3.0], 5), TypeError, "b must be a floating-point tensor of latents, not list"),
+            ((random(3), random(3), 1), ValueError, "steps must be a whole number of at least 2, not 1"),
             ((random(3), random(3), 2.5), ValueError, "steps must be a whole number"),
-            ((random(3), random(3), 5, "slerp"), ValueError, "mode must be one of spherical, linear, got 'slerp'"),
+            ((random(3), random(3), 5, "slerp"), ValueError, "mode must be one of spherical, linear, not 'slerp'"),
         ],
     )
     def test_says_what_is_wrong(self, arguments, error, message):
@@ -106,9 +106,9 @@ class TestArithmetic:
         ("terms", "message"),
         [
             ((), "at least one term"),
-            (((1, random(0, 4)),), r"got \(0, 4\)"),
+            (((1, random(0, 4)),), r"not \(0, 4\)"),
             (((1, random(4)),), r"must be \(N, ...\)"),
-            (((1, random(2, 4)), (1, random(2, 5))), r"of one shape, got \(2, 4\), \(2, 5\)"),
+            (((1, random(2, 4)), (1, random(2, 5))), r"of one shape, not \(2, 4\), \(2, 5\)"),
         ],
     )
     def test_says_what_is_wrong(self, terms, message):
@@ -149,9 +149,9 @@ class TestDirections:
         torch.testing.assert_close(found[2], expected / expected.norm())
 
     def test_says_what_is_wrong(self):
-        with pytest.raises(ValueError, match=r"at least two are needed, got \[1\]"):
+        with pytest.raises(ValueError, match=r"at least two are needed, not \[1\]"):
             directions(random(3, 4), torch.ones(3).long())
-        with pytest.raises(ValueError, match=r"got \(3, 4\) and \(2,\)"):
+        with pytest.raises(ValueError, match=r"not \(3, 4\) and \(2,\)"):
             directions(random(3, 4), torch.ones(2).long())
 
 
@@ -192,8 +192,8 @@ class TestProject:
                 r"picture has shape \(1, 2, 2\) .*the generator's images \(3, 1, 1\)",
             ),
             (random(3, 1, 1).tanh(), random(3), {}, r"starts must be \(R, ...\)"),
-            (random(3, 1, 1).tanh(), random(2, 3), {"steps": 0}, "steps must be a positive integer, got 0"),
-            (random(3, 1, 1).tanh(), random(2, 3), {"rate": 0}, "rate must be a positive number, got 0"),
+            (random(3, 1, 1).tanh(), random(2, 3), {"steps": 0}, "steps must be a positive integer, not 0"),
+            (random(3, 1, 1).tanh(), random(2, 3), {"rate": 0}, "rate must be a positive number, not 0"),
         ],
     )
     def test_says_what_is_wrong(self, picture, starts, options, message):

@@ -113,9 +113,9 @@ class TestBoth:
     @pytest.mark.parametrize(
         ("real", "fake", "error", "message"),
         [
-            (normal(9, 3), normal(9, 4), ValueError, "features of one network have one length, got real 3, fake 4"),
+            (normal(9, 3), normal(9, 4), ValueError, "features of one network have one length, not real 3, fake 4"),
             (normal(1, 3), normal(9, 3), ValueError, "real has 1 samples, at least 2 are needed"),
-            (normal(9, 3), normal(9, 3)[0], ValueError, r"fake must be features \(N, D\), got shape \(3,\)"),
+            (normal(9, 3), normal(9, 3)[0], ValueError, r"fake must be features \(N, D\), not shape \(3,\)"),
             (normal(9, 3).long(), normal(9, 3), TypeError, "real must be a floating-point tensor.*torch.int64"),
             (normal(9, 3), [1.0], TypeError, "fake must be a floating-point tensor.*list"),
             (normal(9, 3), normal(9, 3) * torch.nan, ValueError, "fake holds NaN or infinity"),

@@ -59,7 +59,7 @@ class TestModes:
         assert mixture_modes(torch.zeros(10, 2), data.centres, data.deviation) == (0, 0)
 
     def test_says_what_is_wrong(self):
-        with pytest.raises(ValueError, match="deviation must be a positive number, got 0"):
+        with pytest.raises(ValueError, match="deviation must be a positive number, not 0"):
             mixture_modes(torch.zeros(3, 2), torch.zeros(1, 2), 0)
-        with pytest.raises(ValueError, match="one length, got points 2, centres 3"):
+        with pytest.raises(ValueError, match="one length, not points 2, centres 3"):
             mixture_modes(torch.zeros(3, 2), torch.zeros(1, 3), 1)

@@ -48,11 +48,11 @@ class TestNearest:
         np.testing.assert_allclose(nearest(queries, points)[0][:, 0], cdist(queries, points).min(1), rtol=1e-9)
 
     def test_says_what_is_wrong(self):
-        with pytest.raises(ValueError, match="5 neighbours need as many points, got 4"):
+        with pytest.raises(ValueError, match="5 neighbours need as many points, not 4"):
             nearest(normal(3), normal(4), 5)
-        with pytest.raises(ValueError, match="got 4 with the point itself"):
+        with pytest.raises(ValueError, match="not 4 with the point itself"):
             nearest(normal(4), normal(4), 4, same=True)
-        with pytest.raises(ValueError, match="k must be a positive integer, got 0"):
+        with pytest.raises(ValueError, match="k must be a positive integer, not 0"):
             nearest(normal(4), normal(4), 0)
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from fastgan.data import ImageData, load
-from fastgan.metrics import evaluate, path_length
-from fastgan.metrics.scores import METRICS, Scores
+from fastgan.metrics import evaluate, path_length, registry
+from fastgan.metrics.scores import Scores
 from fastgan.systems import create
 
 DIGITS = load("digits", 32)
@@ -119,7 +119,7 @@ class TestEvaluate:
         scores = Scores({"frechet": 1.25, "class_divergence": math.inf, "classes_covered": 3}, {"real": 7})
         assert json.loads(scores.json())["metrics"] == {"frechet": 1.25, "class_divergence": None, "classes_covered": 3}
         first, *_, last = str(scores).splitlines()
-        assert first.split(maxsplit=2) == ["frechet", "1.25", METRICS["frechet"]]
+        assert first.split(maxsplit=2) == ["frechet", "1.25", registry.described("frechet")]
         assert last.split() == ["real", "7"]
 
     @pytest.mark.parametrize(
@@ -128,12 +128,12 @@ class TestEvaluate:
             (torch.full((30, 1, 16, 16), -1.0), {}, ValueError, r"has shape \(1, 16, 16\) .*, the data \(1, 32, 32\)"),
             (torch.full((19, 1, 32, 32), -1.0), {}, ValueError, "20 images or more are needed"),
             (torch.full((30, 1, 32, 32), -1.0), {"samples": 31}, ValueError, "31 images or more are needed"),
-            (torch.full((30, 1, 32, 32), -1.0), {"samples": 5}, ValueError, "samples must be at least 20, got 5"),
+            (torch.full((30, 1, 32, 32), -1.0), {"samples": 5}, ValueError, "samples must be at least 20, not 5"),
             (
                 torch.full((30, 1, 32, 32), -1.0),
-                {"metrics": ["fid"]},
+                {"metrics": ["fvd"]},
                 ValueError,
-                "no metric fid; accepted: frechet, kernel",
+                r"no metric fvd; accepted: frechet \(fid\), kernel \(kid\), precision",
             ),
             (torch.full((30, 1, 32, 32), -1.0), {"metrics": []}, ValueError, "no metric is named"),
             (
@@ -145,7 +145,7 @@ class TestEvaluate:
             (torch.full((30, 1, 32, 32), -1.0), {"metrics": ["high_quality"]}, ValueError, "needs points of a mixture"),
             (torch.full((30, 1, 32, 32), torch.nan), {}, FloatingPointError, "the generator has diverged"),
             (lambda count: torch.zeros(3, 1, 32, 32), {}, ValueError, r"when asked for 64, it gave \(3, 1, 32, 32\)"),
-            ("digits", {}, TypeError, "generator must be a system, a function or images, got str"),
+            ("digits", {}, TypeError, "generator must be a system, a function or images, not str"),
         ],
     )
     def test_says_what_is_wrong(self, fake, options, error, message):
@@ -153,7 +153,7 @@ class TestEvaluate:
             evaluate(fake, DIGITS, features=features, **options)
 
     def test_too_few_data(self):
-        with pytest.raises(ValueError, match="the data must have at least 20 images, got 5"):
+        with pytest.raises(ValueError, match="the data must have at least 20 images, not 5"):
             evaluate(torch.zeros(30, 1, 8, 8), torch.zeros(5, 1, 8, 8, dtype=torch.uint8))
 
 
@@ -177,5 +177,5 @@ class TestPathLength:
         assert path_length(lambda z: z + 0.2 * (20 * z).sin(), latents, lambda x: x) > 2 * smooth
 
     def test_odd_ends(self):
-        with pytest.raises(ValueError, match="an even number of them, got 3"):
+        with pytest.raises(ValueError, match="an even number of them, not 3"):
             path_length(lambda z: z, torch.zeros(3, 2), lambda x: x)

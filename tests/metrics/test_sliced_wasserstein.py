@@ -193,5 +193,5 @@ class TestSaysWhatIsWrong:
 
     @pytest.mark.parametrize("option", ["projections", "patches"])
     def test_options(self, option):
-        with pytest.raises(ValueError, match=f"{option} must be a positive integer, got 0"):
+        with pytest.raises(ValueError, match=f"{option} must be a positive integer, not 0"):
             SlicedWasserstein(images(2), **{option: 0})

@@ -148,6 +148,20 @@ class TestBest:
         assert "sliced" not in lines
         assert trainer._evaluation.best["step"] in (10, 20)
 
+    def test_where_higher_is_better(self, tmp_path, monkeypatch, caplog):
+        scores = iter([0.5, 0.7, 0.1])
+        monkeypatch.setattr("fastgan.training.evaluation.Evaluation.distance", lambda self: next(scores))
+        trainer = train(made(), load("ring", 1, 2), tmp_path / "run", 30, evaluate_every=10, metric="coverage")
+        assert trainer._evaluation.best == {"score": 0.7, "step": 20}
+        assert "coverage is 0.1 at step 30, 0.7 at step 20, whose checkpoint is kept as the best" in caplog.text
+        assert "no coverage higher than the 0.7 of step 20" in trainer._evaluation.verdict()
+
+    def test_by_the_name_of_the_literature(self, tmp_path, monkeypatch, caplog):
+        caplog.set_level("INFO", "fastgan")
+        trainer = Trainer(made(), load("ring", 1, 2), out=tmp_path / "run", metric="kid")
+        assert trainer.config.metric == "kernel"
+        assert "kid is kernel here: with features of Inception" in caplog.text
+
     def test_patience_ends_a_run(self, tmp_path, caplog):
         system = made(learning_rate=1e-12, discriminator_learning_rate=1e-12)
         data = load("ring", 1, 2)
@@ -156,7 +170,7 @@ class TestBest:
         trainer = train(system, data, tmp_path / "run", 1000, **settings)
         assert trainer.step < 1000
         assert trainer.step == trainer._evaluation.best["step"] + 10
-        ended = f"stopped early at step {trainer.step}: no sliced_wasserstein below"
+        ended = f"stopped early at step {trainer.step}: no sliced_wasserstein lower than"
         assert any(line.startswith(ended) for line in told(caplog))
         again = Trainer.resume(tmp_path / "run", data=data)
         again.fit(1000)
@@ -164,8 +178,8 @@ class TestBest:
         assert Trainer.resume(tmp_path / "run", data=data, patience=0).config.patience == 0
 
     def test_says_what_is_wrong(self, tmp_path):
-        with pytest.raises(ValueError, match="metric must be one of sliced_wasserstein, frechet, kernel, not 'fid'"):
-            Trainer(made(), load("ring", 1, 2), out=tmp_path / "run", metric="fid")
+        with pytest.raises(ValueError, match=r"metric must be one of frechet \(fid\), kernel \(kid\), .* not 'recall'"):
+            Trainer(made(), load("ring", 1, 2), out=tmp_path / "run", metric="recall")
         with pytest.raises(ValueError, match="evaluate_every must not be 0"):
             Trainer(made(), load("ring", 1, 2), out=tmp_path / "run", patience=1, evaluate_every=0)
         with pytest.raises(ValueError, match="remedy must be none or auto"):

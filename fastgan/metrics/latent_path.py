@@ -10,8 +10,10 @@ from torch import Tensor
 
 from fastgan.latent import interpolate
 from fastgan.metrics.checks import positive
+from fastgan.metrics.comparison import Comparison
 
 EPSILON = 1e-2  # of the way between two latents
+WAYS = 256  # of a comparison
 OUTLIERS = 0.01  # share at either end that the mean leaves out
 
 
@@ -35,7 +37,7 @@ def path_length(
     """
     positive(batch_size=batch_size)
     if len(latents) < 2 or len(latents) % 2:
-        raise ValueError(f"latents must be the ends of ways, an even number of them, got {len(latents)}")
+        raise ValueError(f"latents must be the ends of ways, an even number of them, not {len(latents)}")
     starts, ends = latents[0::2], latents[1::2]
     steps = round(1 / EPSILON)
     places = torch.randint(steps, (len(starts),), generator=torch.Generator().manual_seed(seed)).to(latents.device)
@@ -50,3 +52,9 @@ def path_length(
     lengths = (torch.cat(differences) / torch.cat(norms).mean() / EPSILON**2).sort().values
     cut = int(OUTLIERS * len(lengths))
     return lengths[cut : len(lengths) - cut].mean().item()
+
+
+def compare(compared: Comparison) -> float:
+    assert compared.latents is not None
+    assert compared.generate is not None
+    return path_length(compared.generate, compared.latents(2 * WAYS), compared.features_of, seed=compared.seed)
