@@ -62,10 +62,9 @@ def evaluate(
     samples: as many as there are images in `data`, at most 10,000, by default; of a tensor, all.
     features: a `Classifier`, a `FileFeatures`, or any function of images, (N, C, H, W) uint8 -> (N, D); by default a
         Classifier of the data, trained at the first time. Of points, the points themselves.
-    seed: of the latents, directions and ways; the choice of data and the classifier are the same with every seed.
-
     metrics: names of `fastgan.metrics.registry.names()`, or their aliases fid and kid, which are FID and KID of the
         literature only where `features` are Inception's, a `FileFeatures`.
+    seed: of the latents, directions and ways; the choice of data and the classifier are the same with every seed.
 
     Generated images are rounded to uint8, as the data are. path_length needs a system, classes need labels. Where a
     Classifier has learned next to nothing of the data (its `blind`), precision, recall, density, coverage and classes
