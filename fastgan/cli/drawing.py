@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fastgan.systems import System
+    from fastgan.systems import Generative
 
 BLOCK = 16  # latents drawn at once: sample i is the same whatever is drawn after it
 MOST = 100_000  # samples that have a number
@@ -31,17 +31,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--checkpoint", choices=("last", "best", "previous"), default="last", help="of the run (default: last)"
     )
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1")
+    parser.add_argument("--system", metavar="FILE:CLASS", help="of your own system, as my.py:MyGAN, which runs")
 
 
-def system_of(args: argparse.Namespace) -> System:
-    """The trained system that the options name. ValueError, OSError as `fastgan.load`."""
+def system_of(args: argparse.Namespace) -> Generative:
+    """The trained system that the options name, one that samples. ValueError, OSError as `fastgan.load`."""
     if not 0 <= args.seed < 2**63:
         raise ValueError(f"--seed must lie in 0..2**63 - 1, not {args.seed}")
     if Path(args.run).suffix == ".safetensors" and (args.raw or args.checkpoint != "last"):
         raise ValueError(f"{args.run} holds one set of weights; --raw and --checkpoint choose among those of a run")
     from fastgan.runs import load
+    from fastgan.systems import Generative
 
-    return load(args.run, averaged=not args.raw, which=args.checkpoint, device=args.device)
+    system = load(args.run, averaged=not args.raw, which=args.checkpoint, device=args.device, system=args.system)
+    if not isinstance(system, Generative):
+        raise ValueError(
+            f"{args.run} was trained by {system.name}, which makes nothing of random numbers; in Python: "
+            f"fastgan.load({args.run!r})"
+        )
+    return system
 
 
 def check_out(out: str, *suffixes: str) -> str:
@@ -51,7 +59,7 @@ def check_out(out: str, *suffixes: str) -> str:
     return check_file(out, *suffixes).suffix.lower()
 
 
-def latents(system: System, numbers: Sequence[int], seed: int) -> Tensor:
+def latents(system: Generative, numbers: Sequence[int], seed: int) -> Tensor:
     """(len(numbers), ...): the latents of the samples of these numbers, 0 being the first that the seed gives."""
     import torch
 
@@ -63,7 +71,7 @@ def latents(system: System, numbers: Sequence[int], seed: int) -> Tensor:
     return torch.cat(blocks)[list(numbers)]
 
 
-def labels_of(system: System, asked: str | None) -> list[int]:
+def labels_of(system: Generative, asked: str | None) -> list[int]:
     """The classes to draw, in turn, as `--labels` says: by name, else by number; none where the system is not
     conditional. A name that holds a comma stands alone or in double quotes."""
     from fastgan.data.identity import composed
@@ -96,12 +104,12 @@ def _label(asked: str, names: Sequence[str], count: int) -> int:
     )
 
 
-def of_points(system: System) -> bool:
+def of_points(system: Generative) -> bool:
     """Whether what it makes are points of the plane, which are drawn as dots in one picture."""
     return system.image_shape == (2, 1, 1)
 
 
-def batches(system: System, latent: Tensor, labels: Sequence[int] = ()) -> Iterator[Tensor]:
+def batches(system: Generative, latent: Tensor, labels: Sequence[int] = ()) -> Iterator[Tensor]:
     """(N, ...) latents -> (at most 64, C, H, W) in [-1, 1] on the CPU, until all are done.
 
     labels: of a conditional system, taken in turn."""
@@ -117,14 +125,14 @@ def batches(system: System, latent: Tensor, labels: Sequence[int] = ()) -> Itera
         yield system.sample(len(part), latent=part, labels=turn).cpu()
 
 
-def samples(system: System, latent: Tensor, labels: Sequence[int] = ()) -> Tensor:
+def samples(system: Generative, latent: Tensor, labels: Sequence[int] = ()) -> Tensor:
     """All of them, (N, C, H, W) in [-1, 1]."""
     import torch
 
     return torch.cat(list(batches(system, latent, labels)))
 
 
-def cells(system: System, latent: Tensor, labels: Sequence[int] = ()) -> Tensor:
+def cells(system: Generative, latent: Tensor, labels: Sequence[int] = ()) -> Tensor:
     """The same as pictures, (N, 1 or 3, H, W) uint8."""
     import torch
 

@@ -31,7 +31,7 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from fastgan.data import enlarged, grid, save_picture, scatter
-    from fastgan.data.pictures import by_class
+    from fastgan.data.panel import by_class
     from fastgan.data.problems import examples
 
     single = _is_single(args)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fastgan.data.checks import in_range
 from fastgan.data.images import check_positive_int
+from fastgan.data.panel import Panel
 from fastgan.files import replacing
 
 
@@ -55,12 +56,6 @@ def grid(images: Tensor, columns: int | None = None, padding: int = 2) -> Tensor
     return torch.nn.functional.pad(picture, (0, padding, 0, padding))
 
 
-def by_class(count: int, classes: int) -> tuple[int, int | None]:
-    """How many images of about `count` fill whole rows, and the columns of `grid`, where images are of each class in
-    turn: a column a class. Without classes, or with more than that, all of them and no columns."""
-    return (count // classes * classes, classes) if 1 < classes <= count else (count, None)
-
-
 def enlarged(picture: Tensor, least: int = 512) -> Tensor:
     """(..., H, W), each pixel repeated a whole number of times, so that the longer side has at least `least`: what a
     person can see, without a pixel that was not there."""
@@ -100,6 +95,39 @@ def scatter(points: Tensor, behind: Tensor | None = None, side: int = 400) -> Te
 MARGIN = 0.08  # of a picture of points
 GREY, BLUE = (0.72, 0.72, 0.72), (0.05, 0.25, 0.75)
 _DOT = torch.tensor([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)])  # pixels of one
+
+
+def draw(panel: Panel) -> Tensor:
+    """uint8 (C, H, W) on the CPU, large enough to be seen; what lies beyond [-1, 1] is clamped. Of channels that no PNG
+    shows, the first one. ValueError for a panel without images or points."""
+    parts = list(panel.parts.values())
+    if not parts:
+        raise ValueError(f"the panel {panel.name!r} has no images: its parts are empty")
+    if parts[0].dim() == 2:
+        return scatter(parts[0], panel.behind)
+    if len(parts) == 1:
+        return enlarged(grid(_shown(parts[0]), panel.columns).cpu())
+    height = max(part.shape[2] for part in parts)
+    width = max(part.shape[3] for part in parts)
+    color = any(part.shape[1] == 3 for part in parts)
+    cells = [_cell(_shown(part), height, width, color) for part in parts]
+    rows = torch.stack(cells, 1).flatten(0, 1)  # sample 0 of each part, then sample 1, ...
+    return enlarged(grid(rows, len(parts)).cpu())
+
+
+def _shown(images: Tensor) -> Tensor:
+    return to_uint8((images if images.shape[1] in (1, 3) else images[:, :1]).clamp(-1, 1))
+
+
+def _cell(images: Tensor, height: int, width: int, color: bool) -> Tensor:
+    """uint8 images of one size; smaller ones, as those that are to be enlarged, by the nearest pixel."""
+    if color and images.shape[1] == 1:
+        images = images.expand(-1, 3, -1, -1)
+    if images.shape[2:] != (height, width):
+        rows = torch.arange(height, device=images.device) * images.shape[2] // height
+        columns = torch.arange(width, device=images.device) * images.shape[3] // width
+        images = images[:, :, rows[:, None], columns]
+    return images
 
 
 SOFTWARE = "Software", "FastGAN"  # what a PNG file says of where it comes from

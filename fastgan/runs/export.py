@@ -24,13 +24,14 @@ from fastgan import strict_json
 from fastgan.files import check_file, replace_file
 from fastgan.random import private
 from fastgan.runs import recorded
-from fastgan.runs.restore import config_of, name_classes, system_of
+from fastgan.runs.restore import config_of, known, system_of
 from fastgan.runs.run import Run, quoted, versions
-from fastgan.systems import System, create
+from fastgan.systems import Generative, System, Translator, create
 
 FORMAT = 2
 SUFFIX = ".safetensors"
 SUFFIXES = (SUFFIX, ".pt2", ".onnx")
+KNOWN = ("name", "images", "classes", "digest", "vocabulary")  # of the data
 INSIDE = "fastgan"  # the description's name in the metadata
 _RECORD = {"system": str, "options": dict, "sha256": str}
 
@@ -60,10 +61,14 @@ def export(
         "options": dataclasses.asdict(system.config),
         "averaged": bool(averages),
         "step": state["step"],
-        "image_shape": list(system.image_shape),
-        "latent_shape": list(system.latent(1, torch.Generator()).shape[1:]),
+        **({"image_shape": list(system.image_shape)} if isinstance(system, Generative | Translator) else {}),
+        **(
+            {"latent_shape": list(system.latent(1, torch.Generator()).shape[1:])}
+            if isinstance(system, Generative)
+            else {}
+        ),
         "classes": system.classes,
-        "data": {name: state["data"].get(name) for name in ("name", "images", "classes", "digest")},
+        "data": {name: state["data"].get(name) for name in KNOWN if name in state["data"]},
         "versions": versions(),
     }
     replace_file(path, write(system, record))
@@ -76,8 +81,10 @@ def _weights(system: System, record: dict[str, Any]) -> bytes:
     return save(tensors, {INSIDE: strict_json.dumps({**record, "sha256": _digest(record, save(tensors))})})
 
 
-def read_export(path: str | os.PathLike[str]) -> System:
+def read_export(path: str | os.PathLike[str], kind: str | type[System] | None = None) -> System:
     """The system of an exported .safetensors file on the CPU, in eval mode. Only its generator is trained.
+
+    kind: as `fastgan.load` takes `system`.
 
     FileNotFoundError where there is no file, ValueError if it is damaged or not an exported generator, ImportError
     without the safetensors package.
@@ -99,13 +106,13 @@ def read_export(path: str | os.PathLike[str]) -> System:
     record, what = _description(path, weights)
     try:
         with private():  # weights that are replaced by those of the file
-            system = create(record["system"], **record["options"])
+            system = create(known(record["system"], kind, str(path)), **record["options"])
     except (ValueError, TypeError) as error:
         raise ValueError(f"{what} describes no system of this version: {error}") from error
     _check(tensors, _generating(system), path)
     floating = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), system.dtype)
     system.to(floating).load_state_dict(tensors, strict=False)
-    name_classes(system, record.get("data") or {})
+    system.told_of(record.get("data") or {})
     return system.eval()
 
 

@@ -1,14 +1,16 @@
-"""What a trained system does with latents, recorded: a file that runs without FastGAN.
+"""What a trained system does, recorded: a file that runs without FastGAN.
 
 .pt2    of torch.export: `torch.export.load(file).module()(latent)`; in PyTorch alone
-.onnx   for ONNX Runtime and what else reads ONNX; the inputs are called `latent` and `labels`, the output `images`
+.onnx   for ONNX Runtime and what else reads ONNX; the output is called `images`
 
-Both take any number of latents at a time. A conditional system takes labels, (N,) int64, as second input.
+Both take any number of rows at a time. The inputs are those of `System.recording`: `latent`, and of a conditional
+system `labels`, (N,) int64; or the `images` that are to be translated.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,12 +22,12 @@ from fastgan.systems import System
 INSIDE = "fastgan.json"  # the description's name in a .pt2 file
 
 
-class Drawing(nn.Module):
-    """`system.generate` as the forward of a module that holds what generates, and nothing else of the system."""
+class Recorded(nn.Module):
+    """A function of a system as the forward of a module that holds what it calls, and nothing else of the system."""
 
-    def __init__(self, system: System, example: tuple[Tensor, ...]) -> None:
+    def __init__(self, system: System, function: Callable[..., Tensor], example: tuple[Tensor, ...]) -> None:
         super().__init__()
-        self.generate = system.generate
+        self.function = function
         called: set[str] = set()
         hooks = [
             module.register_forward_pre_hook(lambda *_, name=name: called.add(name.partition(".")[0]))
@@ -33,15 +35,15 @@ class Drawing(nn.Module):
             if name
         ]
         with torch.no_grad():
-            self.generate(*example)
+            self.function(*example)
         for hook in hooks:
             hook.remove()
         for name, child in system.named_children():
             if name in called:
                 self.add_module(name, child)
 
-    def forward(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.generate(latent, labels)
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.function(*inputs)
 
 
 def pt2(system: System, record: dict[str, Any]) -> bytes:
@@ -60,7 +62,7 @@ def onnx(system: System, record: dict[str, Any]) -> bytes:
         raise ImportError(
             f"ONNX files need a package that is missing ({error}): pip install onnx onnxscript"
         ) from error
-    inputs = ["latent", "labels"][: 2 if system.classes else 1]
+    inputs = list(system.recording()[1])
     program = torch.onnx.export(
         _exported(system), dynamo=True, verbose=False, input_names=inputs, output_names=["images"]
     )
@@ -70,13 +72,11 @@ def onnx(system: System, record: dict[str, Any]) -> bytes:
 
 
 def _exported(system: System) -> Any:
-    """The ExportedProgram of a system's `generate`, for any number of latents."""
+    """The ExportedProgram of what a system records, for any number of rows."""
     system.freeze()
     system.eval().requires_grad_(False)
-    latent = system.latent(2, torch.Generator().manual_seed(0))
-    batch = torch.export.Dim("batch")
-    example: tuple[Tensor, ...] = (latent,)
-    if system.classes:
-        example = latent, torch.arange(2) % system.classes
+    function, inputs = system.recording()
+    example, batch = tuple(inputs.values()), torch.export.Dim("batch")
+    rows = (tuple({0: batch} for _ in example),)
     with torch.no_grad():
-        return torch.export.export(Drawing(system, example), example, dynamic_shapes=[{0: batch} for _ in example])
+        return torch.export.export(Recorded(system, function, example), example, dynamic_shapes=rows)

@@ -9,7 +9,9 @@ import torch
 from fastgan.random import private
 from fastgan.runs.config import Config, make
 from fastgan.runs.run import Run
-from fastgan.systems import System, create
+from fastgan.systems import System, create, names
+from fastgan.systems.config import nearest
+from fastgan.systems.registry import find
 
 
 def config_of(state: dict[str, Any], run: Run) -> Config:
@@ -17,15 +19,24 @@ def config_of(state: dict[str, Any], run: Run) -> Config:
     return make(state["config"], str(run.checkpoint))
 
 
-def system_of(state: dict[str, Any], config: Config) -> System:
-    """A new system of that configuration, in the dtype of the checkpoint's weights."""
+def known(name: str, kind: str | type[System] | None, owner: str) -> str | type[System]:
+    """What `create` makes the system of: `kind` where it is given, else the name that `owner`, a run or a file, has.
+
+    ValueError for a system of the user's that is not given: no file runs because a checkpoint names it.
+    """
+    if kind is not None:
+        return find(kind)
+    if name not in names():
+        raise ValueError(
+            f"no system {name!r}{nearest(name, names())}, by which {owner} was made. Systems: {', '.join(names())}; of "
+            "one of yours say where it is, as --system my.py:MyGAN (in Python: system=MyGAN)"
+        )
+    return name
+
+
+def system_of(state: dict[str, Any], config: Config, kind: str | type[System] | None = None) -> System:
+    """A new system of that configuration, in the dtype of the checkpoint's weights. `kind`: as `known` takes it."""
     with private():  # weights that are replaced by those of the checkpoint
-        system = create(config.system, **config.options)
+        system = create(known(config.system, kind, "the run"), **config.options)
     double = any(getattr(value, "dtype", None) is torch.float64 for value in state["system"].values())
     return system.double() if double else system
-
-
-def name_classes(system: System, known: dict[str, Any]) -> None:
-    """Give the system the names of its classes, where the data that it was trained on have told them."""
-    names = known.get("classes") or ()
-    system.class_names = tuple(names) if len(names) == system.classes else ()

@@ -1,7 +1,14 @@
 """GANs that read like their papers, one a file."""
 
-from fastgan.systems.base import Phase, System
+from fastgan.systems.base import Output, Phase, System
+from fastgan.systems.generative import Generative
+from fastgan.systems.pool import ImagePool
 from fastgan.systems.presets import Preset, preset
-from fastgan.systems.registry import create, names
+from fastgan.systems.registry import create, names, register
+from fastgan.systems.remedies import Remedy
+from fastgan.systems.translator import Translator
 
-__all__ = ["Phase", "Preset", "System", "create", "names", "preset"]
+__all__ = [
+    "Generative", "ImagePool", "Output", "Phase", "Preset", "Remedy", "System", "Translator", "create", "names",
+    "preset", "register",
+]  # fmt: skip

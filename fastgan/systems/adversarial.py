@@ -21,8 +21,10 @@ from fastgan.fusion.paired import is_one_pass, paired
 from fastgan.losses import Adversarial, Lazy, NonSaturating, r1
 from fastgan.nn import DifferentiableAugment, Dropout
 from fastgan.random import private
-from fastgan.systems.base import Part, Phase, System, adam, normal
+from fastgan.systems.base import Part, Phase, adam, normal
 from fastgan.systems.config import build
+from fastgan.systems.generative import Generative
+from fastgan.systems.remedies import ADVERSARIAL, Remedy
 
 LABELS = ("label_smoothing", "label_noise", "label_flips")
 DECAYS = ("none", "linear", "cosine", "halve")
@@ -97,13 +99,14 @@ class State(NamedTuple):
     fake_labels: Tensor | None  # (generator_batches * N,)
 
 
-class AdversarialSystem(System):
+class AdversarialSystem(Generative):
     """One step: the discriminator's updates, each on real images of its own, then one of the generator.
 
     The generator is updated by the images that the first of them saw: one pass less.
     """
 
     Loss: ClassVar[type[Adversarial]] = NonSaturating
+    live: ClassVar[tuple[str, ...]] = LIVE
     generator: nn.Module
     discriminator: nn.Module
 
@@ -126,6 +129,9 @@ class AdversarialSystem(System):
         if not isinstance(self.loss, nn.Module):  # which has a state
             self.loss = other.loss
         self.r1.penalty, self.r1.every = other.r1.penalty, other.r1.every
+
+    def remedies(self, symptom: str) -> list[Remedy]:
+        return list(ADVERSARIAL.get(symptom, ()))
 
     def phases(self) -> list[Phase]:
         config = self.config

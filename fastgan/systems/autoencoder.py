@@ -16,7 +16,8 @@ from fastgan.distributed import mean_of_processes
 from fastgan.losses import NonSaturating
 from fastgan.nn import init
 from fastgan.systems.adversarial import at_least, power_of_two
-from fastgan.systems.base import Part, Phase, System, adam, normal
+from fastgan.systems.base import Part, Phase, adam, normal
+from fastgan.systems.generative import Generative
 
 DECAY = 0.99  # of the running moments of the codes
 
@@ -54,7 +55,7 @@ class State(NamedTuple):
     prior: Tensor | None  # (N, latent): what codes are to be like
 
 
-class Autoencoder(System):
+class Autoencoder(Generative):
     """Encoder and decoder, with an adversary that makes codes normally distributed if asked for (Makhzani 2015)."""
 
     name: ClassVar[str] = "autoencoder"

@@ -1,4 +1,4 @@
-"""What every GAN here has in common: a configuration, networks, phases, and samples.
+"""What every GAN here has in common: a configuration, networks and phases.
 
 A step of training calls `state = system.prepare(batch)` once and then runs the phases in order, each on that state.
 """
@@ -6,7 +6,7 @@ A step of training calls `state = system.prepare(batch)` once and then runs the 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from fastgan.data.fields import Batch, Field
+from fastgan.data.panel import Panel
 from fastgan.random import current
+from fastgan.systems.pool import ImagePool
+from fastgan.systems.remedies import Remedy
 
 Part = tuple[Tensor, dict[str, Tensor]]  # a scalar to minimise, and detached scalars to log
 Loss = Callable[[Any], Part | Iterator[Part]]
@@ -47,15 +51,27 @@ class Phase:
     rate: Callable[[int], float] | None = None  # the share of its learning rate, by the number of the step, from 0
 
 
+@dataclass(frozen=True)
+class Output:
+    """What a system makes, and with what of the data to compare it."""
+
+    values: Tensor  # (N, ...)
+    against: str  # the field of the data that they should be like
+    truth: Tensor | None = None  # (N, ...) what each of them should be, where that is known
+    labels: Tensor | None = None  # (N,) their classes
+
+
 class System(nn.Module, ABC):
     """A GAN. Networks are submodules, whatever else training changes (history, controllers) are buffers.
 
-    A subclass names its configuration, builds its networks in `__init__`, and gives `phases`, `latent` and `generate`.
+    A subclass names its configuration, builds its networks in `__init__`, and gives `inputs` and `phases`. What it does
+    beyond training is that of its kind: `Generative`, `Translator`, `TextToImage`, `Sequences`.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type]
-    averaged: ClassVar[tuple[str, ...]] = ("generator",)  # submodules that samples come from
+    averaged: ClassVar[tuple[str, ...]] = ("generator",)  # submodules that results come from
+    live: ClassVar[tuple[str, ...]] = ()  # options that `change` takes while it is trained
     classes: int = 0  # how many a sample may be asked to be of; 0: it is not conditional
     class_names: tuple[str, ...] = ()  # of these, in the order of their numbers; empty where the data named none
     batches: int = 1  # how many batches, put together, one step takes
@@ -66,11 +82,6 @@ class System(nn.Module, ABC):
         self.config = config
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of the images it trains on."""
-        return self.config.channels, self.config.resolution, self.config.resolution
-
-    @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
@@ -78,11 +89,25 @@ class System(nn.Module, ABC):
     def dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
 
-    def prepare(self, batch: Any) -> Any:
-        """What the phases of one step share. `batch.image`: (N, C, H, W) in [-1, 1]; `batch.label`: (N,) or none."""
+    @abstractmethod
+    def inputs(self) -> dict[str, Field]:
+        """What it trains on: the names of fields, as in a `Batch`, and what each must be."""
+
+    @classmethod
+    def options_for(cls, fields: Mapping[str, Field], given: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that follow from data of these fields, where they are not `given`."""
+        return {}
+
+    def told_of(self, data: Mapping[str, Any]) -> None:
+        """Called with what a run knows of its data (`classes`, names among them), before training and after loading."""
+        names = tuple(data.get("classes") or ())
+        self.class_names = names if len(names) == self.classes else ()
+
+    def prepare(self, batch: Batch) -> Any:
+        """What the phases of one step share. The batch has the fields of `inputs`."""
         return batch
 
-    def begin(self, batches: Iterator[Any]) -> None:
+    def begin(self, batches: Iterator[Batch]) -> None:
         """Called once, before the first step of a new run, with one pass over the data in their own order, for a system
         that learns something from them beforehand. What it keeps must be a buffer."""
 
@@ -90,41 +115,42 @@ class System(nn.Module, ABC):
     def phases(self) -> list[Phase]:
         """The phases of a step with new optimizers. Call it after the system has its device and dtype."""
 
-    @abstractmethod
-    def latent(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """(count, ...) latents on the system's device. The same `generator` state gives the same on every device."""
+    def change(self, **options: Any) -> None:
+        """Goes on with other values of options that are `live`. ValueError or TypeError as for a new system."""
+        raise ValueError(f"no option of {self.name} can change in a system that is there: {', '.join(options)}")
+
+    def remedies(self, symptom: str) -> list[Remedy]:
+        """What the literature does against a symptom of `fastgan.systems.remedies`, the first to try first."""
+        return []
 
     @abstractmethod
-    def generate(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images in [-1, 1] from latents, in the mode (train or eval) and grad mode that is set."""
+    def probe(self, source: Any, count: int, generator: torch.Generator) -> Batch:
+        """What previews are made from, `count` rows: a run draws it once and keeps it. On the system's device."""
+
+    @abstractmethod
+    def show(self, probe: Batch) -> list[Panel]:
+        """What it makes of a probe, by the networks in eval mode: no state changes."""
+
+    @abstractmethod
+    def outputs(self, source: Any, count: int, generator: torch.Generator) -> Iterator[Output]:
+        """`count` results in parts, for the best checkpoint and for evaluation, by the networks in eval mode."""
+
+    def rank_state(self) -> dict[str, Tensor]:
+        """Entries of `state_dict` that differ from process to process: the pictures in each `ImagePool`."""
+        return {
+            f"{name}.{key}": value
+            for name, module in self.named_modules()
+            if isinstance(module, ImagePool)
+            for key, value in module.state_dict().items()
+        }
+
+    def recording(self) -> tuple[Callable[..., Tensor], dict[str, Tensor]]:
+        """What an exported program computes, and an example of its inputs by name, of two rows each."""
+        raise ValueError(f"{self.name} cannot be recorded: export it as .safetensors, which fastgan.load reads")
 
     def freeze(self) -> None:
-        """Called on a copy whose `generate` is about to be recorded for a file: computes once what depends on weights
+        """Called on a copy whose results are about to be recorded for a file: computes once what depends on weights
         and buffers alone and has no operation in other runtimes."""
-
-    @torch.no_grad()
-    def sample(
-        self,
-        count: int,
-        *,
-        latent: Tensor | None = None,
-        generator: torch.Generator | None = None,
-        labels: Tensor | None = None,
-    ) -> Tensor:
-        """`count` images, (count, C, H, W) in [-1, 1], by the networks in eval mode: no state changes.
-
-        `latent`: drawn from `generator` where it is not given. `labels`: of a conditional system every class in turn.
-        """
-        if count < 1:
-            raise ValueError(f"count must be at least 1, not {count}")
-        if latent is None:
-            latent = self.latent(count, generator)
-        elif len(latent) != count:
-            raise ValueError(f"count is {count} but latent has {len(latent)} rows (shape {tuple(latent.shape)})")
-        if self.classes and labels is None:
-            labels = torch.arange(count, device=self.device) % self.classes
-        with evaluating(self):
-            return self.generate(latent, labels)
 
 
 @contextmanager

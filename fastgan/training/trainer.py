@@ -17,13 +17,13 @@ from torch import Tensor
 
 from fastgan import backend
 from fastgan.data import Batch, Batches, ImageData, Points
-from fastgan.data.pictures import by_class
+from fastgan.data.panel import by_class
 from fastgan.data.registry import absolute
 from fastgan.distributed import Ranks, join
 from fastgan.messages import log
 from fastgan.runs import checkpoint, config
 from fastgan.runs.config import Config, Settings
-from fastgan.runs.restore import config_of, name_classes, system_of
+from fastgan.runs.restore import config_of, system_of
 from fastgan.runs.run import Run, choose_device, quoted, versions
 from fastgan.systems import System
 from fastgan.systems.adversarial import AdversarialSystem
@@ -171,7 +171,7 @@ class Trainer:
         self._staging = Staging(system.device) if system.device.type == "cuda" else None
         self.batches = self._batches(asked.workers)
         self.data = describe(self.source, self.config.data, self.batches, system)
-        name_classes(system, self.data)
+        system.told_of(self.data)
         samples = asked.samples or (POINTS if system.image_shape[1:] == (1, 1) else IMAGES)
         self.latents = system.latent(samples, torch.Generator().manual_seed(asked.seed))
         self._means = Means(self.ranks)  # of the logged values

@@ -10,7 +10,7 @@ from fastgan.cli import drawing, main
 from fastgan.cli.arithmetic import parse
 from fastgan.data import scatter
 from fastgan.runs import load
-from fastgan.systems import System, create
+from fastgan.systems import Generative, create
 
 
 @pytest.fixture
@@ -117,8 +117,8 @@ class TestOut:
         folder, sizes = tmp_path / "many", []
         if made:
             folder.mkdir()
-        sample = System.sample
-        monkeypatch.setattr(System, "sample", lambda self, n, **more: sizes.append(n) or sample(self, n, **more))
+        sample = Generative.sample
+        monkeypatch.setattr(Generative, "sample", lambda self, n, **more: sizes.append(n) or sample(self, n, **more))
         assert main(["sample", str(run), "--count", "150", "--out", str(folder) + ("" if made else "/")]) == 0
         assert sorted(path.name for path in folder.iterdir()) == [f"{number:05}.png" for number in range(150)]
         assert sizes == [64, 64, 22]  # never all at once

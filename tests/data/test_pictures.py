@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from fastgan.data import enlarged, grid, save_png, scatter, to_uint8
-from fastgan.data.pictures import by_class
+from fastgan.data.panel import by_class
 
 
 def cells(count, channels=3, height=4, width=5):

@@ -1,0 +1,188 @@
+"""What each kind of system does beyond training: probes, panels, outputs, recordings."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import nn
+
+from fastgan.data import Batch, Images, Labels, Panel, Vectors, draw, load
+from fastgan.data.panel import by_class
+from fastgan.systems import ImagePool, Translator, create
+from fastgan.systems.remedies import COLLAPSE, STRONG
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits", 16, 1)
+
+
+class TestGenerative:
+    @pytest.fixture
+    def system(self):
+        return create("dcgan", resolution=16, channels=1, width=4, latent=8)
+
+    def test_inputs(self, system):
+        assert system.inputs() == {"image": Images(1, 16, 16)}
+        conditional = create("acgan", resolution=32, channels=3, width=8, classes=10)
+        assert conditional.inputs() == {"image": Images(3, 32, 32), "label": Labels(tuple("0123456789"))}
+        conditional.told_of({"classes": [f"digit {n}" for n in range(10)]})
+        assert conditional.inputs()["label"].names[3] == "digit 3"
+        conditional.told_of({"classes": ["a", "b"]})  # of other data
+        assert conditional.class_names == ()
+        assert create("gan", resolution=1, channels=2, latent=2).inputs() == {"vector": Vectors(2)}
+
+    @pytest.mark.parametrize(
+        ("field", "given", "expected"),
+        [
+            (Images(1, 8, 8), {}, {"channels": 1, "resolution": 32}),
+            (Images(3, 60, 200), {}, {"channels": 3, "resolution": 32}),
+            (Images(3, 512, 512), {}, {"channels": 3, "resolution": 64}),
+            (Images(3, 512, 512), {"resolution": 16}, {"channels": 3}),
+            (Vectors(2), {}, {"channels": 2, "resolution": 1}),
+        ],
+        ids=str,
+    )
+    def test_options_that_follow_from_the_data(self, system, field, given, expected):
+        name = "vector" if isinstance(field, Vectors) else "image"
+        fields = {name: field, "label": Labels(("a", "b"))}
+        assert type(system).options_for(fields, given) == expected  # it has no classes
+        conditional = type(create("acgan", resolution=32, width=8)).options_for(fields, {"resolution": 32})
+        assert conditional == {"channels": expected["channels"], "classes": 2}
+
+    def test_show_is_a_sample_of_the_probe(self, system, digits):
+        probe = system.probe(digits, 9, generator())
+        (panel,) = system.show(probe)
+        assert torch.equal(panel.parts["samples"], system.sample(9, latent=probe.latent))
+        assert torch.equal(probe.latent, system.latent(9, generator()))
+        assert draw(panel).shape[0] == 1
+
+    def test_a_column_a_class(self):
+        system = create("acgan", resolution=32, channels=1, width=8, classes=3)
+        (panel,) = system.show(system.probe(load("digits", 32), 8, generator()))
+        assert (len(panel.parts["samples"]), panel.columns) == by_class(8, 3) == (6, 3)
+
+    def test_outputs_are_in_parts_and_of_each_class_in_turn(self, system, digits):
+        parts = list(system.outputs(digits, 10, generator(), size=4))
+        assert [len(part.values) for part in parts] == [4, 4, 2]
+        assert all(part.against == "image" and part.truth is None and part.labels is None for part in parts)
+        drawn = generator()
+        expected = [system.sample(rows, generator=drawn) for rows in (4, 4, 2)]
+        assert all(torch.equal(part.values, e) for part, e in zip(parts, expected))
+        conditional = create("acgan", resolution=32, channels=1, width=8, classes=3)
+        labels = [part.labels.tolist() for part in conditional.outputs(digits, 7, generator(), size=4)]
+        assert labels == [[0, 1, 2, 0], [1, 2, 0]]
+
+    def test_remedies(self, system):
+        first, *_ = system.remedies(COLLAPSE)
+        assert first.options == {"r1": 1.0}
+        system.change(**first.options)
+        assert system.config.r1 == 1.0
+        assert system.remedies("nothing of the kind") == []
+        for remedy in system.remedies(STRONG):
+            if remedy.options:
+                assert set(remedy.options) <= set(system.live)
+        autoencoder = create("autoencoder", resolution=16, width=4)
+        assert autoencoder.remedies(STRONG) == []
+        with pytest.raises(ValueError, match="no option of autoencoder can change in a system that is there: r1"):
+            autoencoder.change(r1=1.0)
+
+
+@dataclass(frozen=True)
+class PlainConfig:
+    resolution: int = 8
+    channels: int = 3
+
+
+class Negative(Translator):
+    name = "negative"
+    Config = PlainConfig
+    directions: ClassVar = {"a to b": ("a", "b"), "b to a": ("b", "a")}
+    paired = False
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.generator = nn.Conv2d(3, 3, 1)
+        self.pool = ImagePool(4, (3, 8, 8))
+
+    def phases(self):
+        return []
+
+    def forward(self, images, direction=None, **inputs):
+        return self.generator(images) * (1 if self.way(direction) == "a to b" else -1)
+
+
+class Paired(Negative):
+    directions: ClassVar = {"forward": ("source", "target")}
+    paired = True
+
+    def forward(self, images, direction=None, **inputs):
+        return -images
+
+
+class TestTranslator:
+    def test_inputs_and_options(self):
+        assert Negative(PlainConfig()).inputs() == {"a": Images(3, 8, 8), "b": Images(3, 8, 8)}
+        found = Negative.options_for({"a": Images(1, 100, 300), "b": Images(3, 256, 256)}, {})
+        assert found == {"channels": 3, "resolution": 64}
+        assert Negative.options_for({"text": Labels(())}, {}) == {}
+
+    def test_translate(self):
+        system = Negative(PlainConfig()).train()
+        images = torch.rand(2, 3, 8, 8) * 2 - 1
+        forth, back = system.translate(images), system.translate(images, "b to a")
+        assert torch.equal(forth, -back)
+        assert not forth.requires_grad
+        assert system.training
+        with pytest.raises(ValueError, match="direction must be one of a to b, b to a, not 'c'"):
+            system.translate(images, "c")
+        with pytest.raises(ValueError, match=r"images must be \(N, C, H, W\).*not \(3, 8, 8\)"):
+            system.translate(images[0])
+
+    def test_show_and_outputs(self, monkeypatch):
+        rows = Batch(source=torch.rand(5, 3, 8, 8), target=torch.rand(5, 3, 8, 8))
+        monkeypatch.setattr("fastgan.data.take", lambda source, count: rows.map(lambda t: t[:count]))
+        system = Paired(PlainConfig())
+        (panel,) = system.show(system.probe("data", 3, generator()))
+        assert list(panel.parts) == ["input", "output", "truth"]
+        assert torch.equal(panel.parts["output"], -rows.source[:3])
+        first, second = system.outputs("data", 5, generator(), size=3)
+        assert torch.equal(torch.cat([first.truth, second.truth]), rows.target)
+        assert torch.equal(torch.cat([first.values, second.values]), -rows.source)
+        assert first.against == "target"
+
+    def test_rank_state_is_the_pools(self):
+        system = Negative(PlainConfig())
+        system.pool(torch.rand(2, 3, 8, 8))
+        state = system.rank_state()
+        assert sorted(state) == ["pool.filled", "pool.images"]
+        assert state["pool.filled"] == 2
+        assert set(state) <= set(system.state_dict())
+
+    def test_recording(self):
+        function, inputs = Negative(PlainConfig()).recording()
+        assert function(**inputs).shape == (2, 3, 8, 8)
+
+
+class TestDraw:
+    def test_rows_of_parts_of_different_size_and_color(self):
+        small, large = torch.ones(2, 1, 4, 4), -torch.ones(2, 3, 8, 8)
+        picture = draw(Panel("x", {"input": small, "output": large}))
+        unit = picture.shape[2] // (2 * (8 + 2) + 2)
+        cells = picture[:, unit // 2 :: unit, unit // 2 :: unit]
+        assert cells.shape == (3, 22, 22)
+        assert (cells[:, 2:10, 2:10] == 255).all()
+        assert (cells[:, 2:10, 12:20] == 0).all()
+        assert (cells[:, 12:20, 2:10] == 255).all()
+
+    def test_points(self):
+        assert draw(Panel("points", {"samples": torch.rand(10, 2)}, behind=torch.rand(5, 2))).shape == (3, 400, 400)
+
+    def test_nothing_to_see(self):
+        with pytest.raises(ValueError, match="the panel 'words' has no images"):
+            draw(Panel("words", texts=("a",)))
