@@ -55,7 +55,7 @@ def fuse(module: M, *, backend: str = "auto") -> M:
 def fused(module: M, backend: str = "auto") -> M:
     """What `fuse` does, of a network whose owner says elsewhere that there are no kernels."""
     if not isinstance(module, nn.Module):
-        raise TypeError(f"fuse takes a torch.nn.Module and returns it, got {type(module).__name__}")
+        raise TypeError(f"fuse takes a torch.nn.Module and returns it, not {type(module).__name__}")
     _backend.wanted(backend)
     plans = Plans(module)
     if (ending := sigmoid.trailing(plans)) and ending.certain:
@@ -82,7 +82,7 @@ def unfuse(module: M) -> M:
             torch.nn.utils.parametrize and FSDP do.
     """
     if not isinstance(module, nn.Module):
-        raise TypeError(f"unfuse takes a torch.nn.Module, got {type(module).__name__}")
+        raise TypeError(f"unfuse takes a torch.nn.Module, not {type(module).__name__}")
     for path, child in module.named_modules():
         if fused_below(child):
             raise RuntimeError(

@@ -106,7 +106,7 @@ def explain(module: nn.Module, *example_inputs: Any) -> Report:
         Exception: what the network raises for these inputs.
     """
     if not isinstance(module, nn.Module):
-        raise TypeError(f"explain takes a torch.nn.Module, got {type(module).__name__}")
+        raise TypeError(f"explain takes a torch.nn.Module, not {type(module).__name__}")
     ran = trial.run(module, example_inputs) if example_inputs else None
     order = {path: i for i, (path, _) in enumerate(module.named_modules())}
     rows: list[Row] = []
