@@ -6,9 +6,11 @@ from fastgan.systems.pool import ImagePool
 from fastgan.systems.presets import Preset, preset
 from fastgan.systems.registry import create, names, register
 from fastgan.systems.remedies import Remedy
+from fastgan.systems.sequences import Sequences
+from fastgan.systems.text_to_image import TextToImage
 from fastgan.systems.translator import Translator
 
 __all__ = [
-    "Generative", "ImagePool", "Output", "Phase", "Preset", "Remedy", "System", "Translator", "create", "names",
-    "preset", "register",
+    "Generative", "ImagePool", "Output", "Phase", "Preset", "Remedy", "Sequences", "System", "TextToImage",
+    "Translator", "create", "names", "preset", "register",
 ]  # fmt: skip

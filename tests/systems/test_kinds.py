@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from fastgan.data import Batch, Images, Labels, Panel, Vectors, draw, load
+from fastgan.data import Apart, Batch, Images, Labels, Panel, Texts, Vectors, draw, load, take
 from fastgan.data.panel import by_class
-from fastgan.systems import ImagePool, Translator, create
+from fastgan.data.texts import Vocabulary
+from fastgan.systems import ImagePool, Sequences, TextToImage, Translator, create
 from fastgan.systems.remedies import COLLAPSE, STRONG
 
 
@@ -186,3 +187,94 @@ class TestDraw:
     def test_nothing_to_see(self):
         with pytest.raises(ValueError, match="the panel 'words' has no images"):
             draw(Panel("words", texts=("a",)))
+
+
+class Words(TextToImage):
+    name = "words"
+    Config = PlainConfig
+    length = 5
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.generator = nn.Linear(2, 3)
+
+    def phases(self):
+        return []
+
+    def latent(self, count, generator=None):
+        return torch.randn(count, 2, generator=generator)
+
+    def generate(self, latent, labels=None):
+        """Each image shows its second token."""
+        return labels[:, 1, None, None, None].expand(-1, 3, 8, 8) / 10.0
+
+
+class TestTextToImage:
+    @pytest.fixture
+    def system(self):
+        system = Words(PlainConfig())
+        system.told_of({"vocabulary": list(Vocabulary.of(["a red dog", "a red cat"]))})
+        return system
+
+    def test_sample(self, system):
+        assert system.inputs() == {"image": Images(3, 8, 8), "text": Texts(5)}
+        images = system.sample(4, texts=["a", "red cat", "dog"])  # in turn
+        tokens = [system.vocabulary.encode([word], 5)[0, 1].item() for word in ("a", "red", "dog")]
+        assert (images[:, 0, 0, 0] * 10).round().tolist() == [*tokens, tokens[0]]
+        with pytest.raises(ValueError, match="words draws what it is told: give texts"):
+            system.sample(2)
+        with pytest.raises(ValueError, match="words knows no words: they come from the data"):
+            Words(PlainConfig()).sample(2, texts=["a"])
+
+    def test_show_has_the_words(self, system, monkeypatch):
+        rows = Batch(image=torch.rand(2, 3, 8, 8), text=system.encode(["a red dog", "a cat"]))
+        monkeypatch.setattr("fastgan.data.take", lambda source, count: rows)
+        (panel,) = system.show(system.probe("data", 2, generator()))
+        assert panel.texts == ("a red dog", "a cat")
+        (output,) = system.outputs("data", 2, generator())
+        assert torch.equal(output.truth, rows.image)
+
+
+class Counting(Sequences):
+    name = "counting"
+    Config = PlainConfig
+    length = 4
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.generator = nn.Linear(1, 1)
+
+    def phases(self):
+        return []
+
+    def generate(self, count, generator=None):
+        return torch.arange(count).view(-1, 1).expand(-1, 4) % 6
+
+
+def test_sequences(monkeypatch):
+    system = Counting(PlainConfig())
+    assert system.inputs() == {"text": Texts(4)}
+    system.told_of({"vocabulary": list(Vocabulary.of(["x y"]))})
+    monkeypatch.setattr("fastgan.data.take", lambda source, count: Batch(text=torch.zeros(6, 4, dtype=torch.int64)))
+    (panel,) = system.show(system.probe("data", 6, generator()))
+    assert panel.texts[4:] == ("x x x x", "y y y y")
+    assert [len(part.values) for part in system.outputs("data", 5, generator(), size=3)] == [3, 2]
+    with pytest.raises(ValueError, match="count must be at least 1, not 0"):
+        system.sample(0)
+
+
+def test_take_as_many_of_each_group(digits):
+    from fastgan.data import ImageData
+
+    few = ImageData(digits.images[:3], name="few")
+    rows = take(Apart("both", [_renamed(digits, "a"), _renamed(few, "b")]), 5)
+    assert (len(rows.a), len(rows.b)) == (3, 3)
+    assert len(take(digits, 5).image) == 5
+    assert torch.equal(take(digits, 5).image, take(digits, 5).image)
+    assert len(take([-torch.ones(1, 4, 4)] * 2, 5).image) == 2
+
+
+def _renamed(source, name):
+    from fastgan.data import Together
+
+    return Together(source.name, {name: (source, "image")})
