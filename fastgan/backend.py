@@ -4,7 +4,8 @@ Backends, fastest first: `native` (the compiled extension), `torch` (plain PyTor
 op has. Nothing is probed at import; the first use of an op loads the library of its device, once, and a failure is
 remembered with its reason.
 
-FASTGAN_BACKEND=auto|native|torch sets what backend="auto" means for the ops that have kernels of it.
+FASTGAN_BACKEND=auto|native|torch, and for a block of code `using`, set what backend="auto" means for the ops that have
+kernels of it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import os
 import platform
 import shlex
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,11 +112,46 @@ def shape_function(op: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
     return register
 
 
+_using: ContextVar[str] = ContextVar("fastgan.backend.using", default="auto")
+
+
+@contextlib.contextmanager
+def using(backend: str) -> Iterator[None]:
+    """Inside the block, backend="auto" means `backend`, for the ops that have it. In this thread and task alone.
+
+        with fastgan.backend.using("torch"):
+            loss = step(images)         # what the same networks do, and take, on PyTorch's own operations
+
+    "torch" composes every op of PyTorch's, and convolutions and linear layers are PyTorch's own; the backward pass of
+    what ran inside does as its forward. It is for comparisons, and to see whether a kernel is to blame. What
+    torch.compile or a CUDA graph holds stays as it was chosen when it was made.
+
+    Raises ValueError for an unknown name; an op inside raises RuntimeError where its kernel is not usable here.
+    """
+    token = _using.set(_known(backend, "backend"))
+    try:
+        yield
+    finally:
+        _using.reset(token)
+
+
+def inside() -> str:
+    """The backend of the innermost `using` around this call; "auto" outside of any."""
+    return _using.get()
+
+
 def wanted(backend: str = "auto") -> str:
-    """What a backend name asks for: "auto" is FASTGAN_BACKEND where that is set. ValueError for an unknown name."""
+    """What a backend name asks for: "auto" is that of `using`, or else FASTGAN_BACKEND, where one of them is set.
+    ValueError for an unknown name."""
     source = "backend"
     if backend == "auto":
+        backend = inside()
+    if backend == "auto":
         backend, source = os.environ.get("FASTGAN_BACKEND", "auto"), "FASTGAN_BACKEND"
+    return _known(backend, source)
+
+
+def _known(backend: str, source: str) -> str:
     if backend not in BACKENDS:
         raise ValueError(f"{source}={backend!r} is not a backend; accepted: {', '.join(BACKENDS)}")
     return backend
@@ -139,6 +176,8 @@ def choose(op: str, device: str, backend: str = "auto") -> str:
     With backend="auto" the fastest usable one; RuntimeError, with the reason, for a named one that the op does not have
     or that is not usable here. The answer is remembered for the life of the process.
     """
+    if backend == "auto" and (chosen := _using.get()) != "auto" and chosen in KERNELS[op]:
+        backend = chosen
     path = _chosen.get((op, device, backend))
     if path is None:
         path = _chosen[op, device, backend] = _choose(op, device, backend)

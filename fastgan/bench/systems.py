@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan import backend
 from fastgan.bench import apart
 from fastgan.bench.timing import Row
-from fastgan.convolutions import convolution
 from fastgan.data import Batch
 from fastgan.messages import log
 from fastgan.systems import create, names
@@ -62,28 +59,10 @@ def variant(name: str, dtype: str, how: str, batch: int | None = None) -> Callab
         return losses
 
     def eagerly() -> list[float]:
-        with pytorch_alone():
+        with backend.using("torch"):
             return losses()
 
     return eagerly
-
-
-@contextmanager
-def pytorch_alone() -> Iterator[None]:
-    """Inside the block every op is composed of PyTorch's, and convolutions are PyTorch's own."""
-    others: list[tuple[Any, str, Any]] = [
-        (backend, "choose", lambda *_, **__: "torch"),
-        (convolution, "conv2d", F.conv2d),
-        (convolution, "conv_transpose2d", F.conv_transpose2d),
-    ]
-    ours = [getattr(module, name) for module, name, _ in others]
-    for module, name, function in others:
-        setattr(module, name, function)
-    try:
-        yield
-    finally:
-        for (module, name, _), function in zip(others, ours):
-            setattr(module, name, function)
 
 
 def measure(only: Sequence[str] = (), dtypes: Sequence[str] = DTYPES, rounds: int = 7) -> list[Row]:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan import tuning, watched
+from fastgan import backend, tuning, watched
 from fastgan.convolutions import narrow, products, rules, winograd
 from fastgan.convolutions.products import Layer
 from fastgan.convolutions.rules import MM, NARROW, ONEDNN, PRODUCTS, TORCH, WINOGRAD
@@ -74,13 +74,14 @@ def _is_large(weight: Tensor) -> bool:
 
 
 def takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether these are plain tensors on the CPU, and nothing looks at single PyTorch operations."""
+    """Whether these are plain tensors on the CPU, and nothing looks at single PyTorch operations or wants them."""
     return (
         type(x) is Tensor
         and type(weight) in (Tensor, torch.nn.Parameter)
         and (bias is None or (type(bias) in (Tensor, torch.nn.Parameter) and bias.device == x.device))
         and x.device.type == weight.device.type == "cpu"
         and not watched.operations()
+        and backend.inside() != "torch"
         and (bias is None or bias.dtype is weight.dtype)
     )
 

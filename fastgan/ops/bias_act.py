@@ -111,8 +111,10 @@ def _composed(x, bias, act, slope, gain, clamp, inplace):
 
 
 @functools.cache
-def _small_below() -> dict[torch.dtype, int]:
-    """Fewer elements than these cost calls, not work; three of PyTorch's cost less than one autograd.Function's."""
+def _small_below(inside: str) -> dict[torch.dtype, int]:
+    """Fewer elements than these cost calls, not work; three of PyTorch's cost less than one autograd.Function's.
+
+    inside: of `backend.using`. The environment does not change."""
     if _backend.wanted() != "auto":
         return {}
     return {torch.float32: 16384, torch.float64: 16384, torch.bfloat16: 2048, torch.float16: 2048}
@@ -120,7 +122,11 @@ def _small_below() -> dict[torch.dtype, int]:
 
 def _small(x: Any, bias: Any, act: Any, slope: Any, gain: Any, clamp: Any) -> Tensor | None:
     """The usual bias and activation of a small CPU tensor, from PyTorch's ops. None for all else, what is wrong too."""
-    if type(x) not in _PLAIN or type(bias) not in _PLAIN or x.numel() >= _small_below().get(x.dtype, 0):
+    if (
+        type(x) not in _PLAIN
+        or type(bias) not in _PLAIN
+        or x.numel() >= _small_below(_backend.inside()).get(x.dtype, 0)
+    ):
         return None
     activation, shape = reference.IN_PLACE.get(str(act)), _PER_CHANNEL.get(x.dim())
     if activation is None or shape is None or type(slope) is not float or not slope >= 0:
