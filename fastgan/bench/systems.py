@@ -13,9 +13,9 @@ from fastgan.bench import apart
 from fastgan.bench.timing import Row
 from fastgan.data import Batch
 from fastgan.messages import log
+from fastgan.options import build
 from fastgan.systems import create, names
 from fastgan.systems.base import System
-from fastgan.systems.config import build
 from fastgan.systems.registry import find
 from fastgan.training import process
 from fastgan.training.step import Step

@@ -14,6 +14,7 @@ from typing import Any
 
 from fastgan import __version__
 from fastgan.messages import heard_by
+from fastgan.options import groups, known_as, nearest
 
 COMMANDS = (
     "train", "sample", "interpolate", "arithmetic", "project", "evaluate", "report", "export", "explain", "systems",
@@ -78,9 +79,6 @@ def _meant(unknown: Sequence[str], parser: argparse.ArgumentParser) -> str:
     word = next((word for word in unknown if word.startswith("-")), "").partition("=")[0].lstrip("-").replace("-", "_")
     if not word:
         return ""
-    from fastgan.systems.adversarial import AdversarialConfig
-    from fastgan.systems.config import known_as, nearest
-
     flags = {
         name.lstrip("-").replace("-", "_"): name
         for action in parser._actions
@@ -92,7 +90,7 @@ def _meant(unknown: Sequence[str], parser: argparse.ArgumentParser) -> str:
     if name in flags:
         passes = ", which are batches, not passes over the data" if "epoch" in word else ""
         return f" (did you mean {flags[name]}{passes}?)"
-    if "set" in flags and name in AdversarialConfig.__dataclass_fields__:
+    if "set" in flags and any(name in family.__dataclass_fields__ for family in groups.ALL):
         return f" (did you mean --set {name}=VALUE?)"
     return re.sub(r"\w{2,}(?= or |\?)", lambda found: flags.get(found[0], found[0]), nearest(word, flags))
 

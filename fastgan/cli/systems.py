@@ -7,6 +7,8 @@ import shutil
 import textwrap
 from typing import Any
 
+from fastgan.options import options, text
+
 WIDTH = 100  # of a table, where the terminal has more
 
 
@@ -31,12 +33,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _options(name: str) -> int:
-    from fastgan.systems.options import options
     from fastgan.systems.presets import QUICK
     from fastgan.systems.registry import find
 
     system = find(name)
-    rows = [(option.name, _text(option.default), option.meaning) for option in options(system.Config)]
+    rows = [(each.name, text(each.default), each.meaning) for each in options(system.Config)]
     first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
     indent = " " * (first + second + 6)
     columns = max(len(indent) + 20, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns))
@@ -45,15 +46,7 @@ def _options(name: str) -> int:
     for option, default, meaning in rows:
         begin = f"  {option:{first}}  {default:{second}}  "
         print(textwrap.fill(meaning, columns, initial_indent=begin, subsequent_indent=indent) or begin.rstrip())
-    chosen = [f"{key}={_text(value)}" for part in QUICK.get(name, ()) for key, value in part.items()]
+    chosen = [f"{key}={text(value)}" for part in QUICK.get(name, ()) for key, value in part.items()]
     if chosen:
         print(textwrap.fill(f"--preset quick, without a GPU by itself: {' '.join(chosen)}", columns))
     return 0
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import os
 import re
 import shlex
 from pathlib import Path
 from typing import Any
 
-from fastgan.metrics.registry import best_by
+from fastgan.cli.arguments import add_options, flag
+from fastgan.options import build, from_text, known_as, options
+from fastgan.options.groups import Networks
+from fastgan.runs.settings import Config, Settings
 
-STEPS = 2000  # as Config has it, which is not imported before run()
-SETTINGS = (
-    "batch_size", "seed", "workers", "white", "precision", "graph", "memory", "channels_last", "flip", "ema", "samples",
-    "sample_every", "checkpoint_every", "evaluate_every", "metric", "patience", "log_every", "health",
-    "remedy", "retries",
-)  # fmt: skip
-OPTIONS = ("resolution", "channels", "width", "learning_rate")  # of systems, that have an option here too
+# Of a run's configuration, those that are not said otherwise here, and whose they are.
+RUN = [each for each in options(Config) if each.name not in ("system", "options")]
+OF_TRAINING = {each.name for each in options(Settings)}
 
 
 def add(subparsers: Any) -> None:
@@ -34,17 +32,9 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "system", nargs="?", help="such as dcgan; `fastgan systems` lists them, `fastgan systems dcgan` its options"
     )
-    parser.add_argument(
-        "--data", help="digits, emoji, a folder of pictures, hf:NAME, a .parquet or .arrow file (default: digits)"
-    )
     parser.add_argument("--out", help="directory of the run (default: runs/SYSTEM-DATA)")
     parser.add_argument("--config", metavar="FILE", help="options from a YAML file, such as the config.yaml of a run")
     parser.add_argument("--resume", metavar="RUN", help="go on with the run in this directory")
-    parser.add_argument(
-        "--init-from",
-        metavar="RUN|FILE",
-        help="begin with the weights of another run, or of a file, as far as they fit",
-    )
     parser.add_argument(
         "--continue", action="store_true", dest="again", help="go on with the run in --out, where there is one already"
     )
@@ -54,57 +44,18 @@ def add(subparsers: Any) -> None:
         help="options for minutes on a CPU, or the paper's; what you give yourself comes first "
         "(default: quick without a GPU, else paper)",
     )
-    parser.add_argument("--steps", type=int, help=f"steps in all, from the beginning of the run (default: {STEPS})")
-    parser.add_argument("--device", help="auto (default), cpu, cuda, cuda:1")
-    system = parser.add_argument_group("system", "what is not given is the preset's, else its paper's")
-    system.add_argument(
-        "--resolution", type=int, help="pixels a side (default: the data's, at least 32, at most 64; quick: 32)"
-    )
-    system.add_argument("--channels", type=int, help="1 or 3 (default: the data's)")
-    system.add_argument("--width", type=int, help="channels of the largest maps")
-    system.add_argument("--lr", type=float, dest="learning_rate", help="learning rate")
+    add_options(parser, [each for each in RUN if each.name not in OF_TRAINING])
+    add_options(parser.add_argument_group("training"), options(Settings))
+    system = parser.add_argument_group("system", "what is not given follows from the data, the preset, or its paper")
+    add_options(system, options(Networks), defaults=False)
     system.add_argument("--set", action="append", metavar="KEY=VALUE", help="any other option, as --set slope=0.1")
-    run = parser.add_argument_group("run")
-    run.add_argument("--batch-size", type=int, help="images, of all processes together (default: 64)")
-    run.add_argument("--seed", type=int, help="of weights, latents and the order of images (default: 0)")
-    run.add_argument("--workers", type=int, help="processes that read data (default: by the number of cores)")
-    run.add_argument(
-        "--white", type=int, help="the value that is, in pictures of 16-bit integers (default: what they tell)"
-    )
-    run.add_argument("--precision", help="auto (default), float32, bfloat16, float16")
-    run.add_argument(
-        "--graph", action=argparse.BooleanOptionalAction, help="the step as one CUDA graph (default: auto)"
-    )
-    run.add_argument("--memory", help="fast (default), small: less memory for a longer step")
-    run.add_argument("--flip", action=argparse.BooleanOptionalAction, help="mirror half of the images (default: no)")
-    run.add_argument("--channels-last", action=argparse.BooleanOptionalAction, help="NHWC layout (default: yes)")
-    run.add_argument("--ema", type=float, help="decay of the generator's moving average; 0: none (default: 0.999)")
-    run.add_argument("--samples", type=int, help="samples in a picture (default: 64 images, 1000 points)")
-    run.add_argument("--sample-every", type=int, help="steps between sample grids (default: 200)")
-    run.add_argument("--checkpoint-every", type=int, help="steps between checkpoints (default: 200)")
-    run.add_argument("--evaluate-every", type=int, help="steps between looks for the best checkpoint (default: 1000)")
-    run.add_argument(
-        "--metric", help=f"selects the best checkpoint: {', '.join(best_by())} (default: sliced_wasserstein)"
-    )
-    run.add_argument(
-        "--patience", type=int, help="looks without a better one before the run ends; 0: it goes on (default: 0)"
-    )
-    run.add_argument("--log-every", type=int, help="steps between logged values (default: 20)")
-    run.add_argument(
-        "--health", action=argparse.BooleanOptionalAction, help="watch for what commonly goes wrong (default: yes)"
-    )
-    run.add_argument(
-        "--remedy", help="against it: none (default), auto: the first of the remedies that a running training can take"
-    )
-    run.add_argument("--retries", type=int, help="times to go back after a value that is not finite (default: 0)")
 
 
 def run(args: argparse.Namespace) -> int:
     given = vars(args)
-    if given.get("steps", 1) < 1:
-        raise ValueError(f"--steps must be at least 1, not {given['steps']}")
-    if not 0 <= given.get("seed", 0) < 2**63:
-        raise ValueError(f"--seed must lie in 0..2**63 - 1, not {given['seed']}")
+    if given.get("steps") == 0:  # which Config has for a run whose end is not known yet
+        raise ValueError("steps must be at least 1, not 0")
+    build(Config, _settings(given), "")
     from fastgan.distributed import join, leave
     from fastgan.runs.run import quoted
 
@@ -143,7 +94,7 @@ def _again(out: str, given: dict[str, Any]) -> Any:
     from fastgan.training import Trainer
 
     changes = _settings(given)
-    if "set" in given or any(name in given for name in OPTIONS):
+    if "set" in given or any(each.name in given for each in options(Networks)):
         asked = Run(out).asked()
         changes["options"] = {**asked.options, **_options(given, asked.system)}
     return Trainer.resume(out, **changes)
@@ -231,15 +182,12 @@ def _made(asked: Any, data: Any) -> tuple[Any, Any]:
 
 
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: given[name] for name in ("system", "data", "steps", "device", "init_from", *SETTINGS) if name in given
-    }
+    return {name: given[name] for name in ("system", *(each.name for each in RUN)) if name in given}
 
 
 def _options(given: dict[str, Any], system: str) -> dict[str, Any]:
     """Those of the system, each of the type that it has there."""
-    from fastgan.systems.config import from_text, known_as
-    from fastgan.systems.registry import find, names
+    from fastgan.systems.registry import find
 
     texts = {}
     for assignment in given.get("set", []):
@@ -247,23 +195,14 @@ def _options(given: dict[str, Any], system: str) -> dict[str, Any]:
         if not equals:
             raise ValueError(f"--set takes KEY=VALUE, as --set slope=0.1, not {assignment!r}")
         texts[key.strip()] = value
-    options = {name: given[name] for name in OPTIONS if name in given}
-    if system not in names() and "resume" in given:  # the user's own
-        return {**options, **{key: _literal(value) for key, value in texts.items()}}
     accepted: Any = find(system).Config
+    run = {each.name: each for each in RUN}
     for key in texts:
         name = known_as(key)
-        if name in ("system", "data", "out", "steps", "device", *SETTINGS) and key not in accepted.__dataclass_fields__:
-            raise ValueError(f"{key} is no option of {system}, but of the training: --{name.replace('_', '-')}")
-    return {**options, **from_text(accepted, texts, f"system {system}")}
-
-
-def _literal(text: str) -> Any:
-    """A number, true/false, none or a tuple where it reads as one, else the text itself."""
-    try:
-        return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text.lower(), text))
-    except (ValueError, SyntaxError):
-        return text
+        if name in run and key not in accepted.__dataclass_fields__:
+            raise ValueError(f"{key} is no option of {system}, but of the training: {flag(run[name])}")
+    here = {each.name: given[each.name] for each in options(Networks) if each.name in given}
+    return {**here, **from_text(accepted, texts, f"system {system}")}
 
 
 def _slug(data: str) -> str:

@@ -6,10 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastgan.runs.config import Config, Settings
     from fastgan.runs.load import load
+    from fastgan.runs.settings import Config, Settings
 
-_NAMES = {"Config": "config", "Settings": "config", "load": "load"}
+_NAMES = {"Config": "runs.settings", "Settings": "runs.settings", "load": "runs.load"}
 
 __all__ = ["Config", "Settings", "load"]
 
@@ -17,7 +17,7 @@ __all__ = ["Config", "Settings", "load"]
 def __getattr__(name: str) -> Any:
     if name not in _NAMES:
         raise AttributeError(f"module 'fastgan.runs' has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(f"fastgan.runs.{_NAMES[name]}"), name)
+    value = globals()[name] = getattr(importlib.import_module(f"fastgan.{_NAMES[name]}"), name)
     return value
 
 

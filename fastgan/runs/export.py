@@ -24,9 +24,9 @@ from fastgan import strict_json
 from fastgan.files import check_file, replace_file
 from fastgan.random import private
 from fastgan.runs import recorded
-from fastgan.runs.restore import config_of, known, system_of
+from fastgan.runs.restore import config_of, remade, system_of
 from fastgan.runs.run import Run, quoted, versions
-from fastgan.systems import Generative, System, Translator, create
+from fastgan.systems import Generative, System, Translator
 
 FORMAT = 2
 SUFFIX = ".safetensors"
@@ -106,7 +106,7 @@ def read_export(path: str | os.PathLike[str], kind: str | type[System] | None = 
     record, what = _description(path, weights)
     try:
         with private():  # weights that are replaced by those of the file
-            system = create(known(record["system"], kind, str(path)), **record["options"])
+            system = remade(record["system"], record["options"], kind, str(path))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{what} describes no system of this version: {error}") from error
     _check(tensors, _generating(system), path)

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
+from fastgan.options import former, nearest
 from fastgan.random import private
 from fastgan.runs.config import Config, make
 from fastgan.runs.run import Run
 from fastgan.systems import System, create, names
-from fastgan.systems.config import nearest
 from fastgan.systems.registry import find
 
 
@@ -34,9 +34,15 @@ def known(name: str, kind: str | type[System] | None, owner: str) -> str | type[
     return name
 
 
+def remade(name: str, options: dict[str, Any], kind: str | type[System] | None, owner: str) -> System:
+    """The system with the options that `owner`, a run or a file, has of it. `kind`: as `known` takes it."""
+    cls = find(known(name, kind, owner))
+    return create(cls, **former(cls.Config, options))
+
+
 def system_of(state: dict[str, Any], config: Config, kind: str | type[System] | None = None) -> System:
     """A new system of that configuration, in the dtype of the checkpoint's weights. `kind`: as `known` takes it."""
     with private():  # weights that are replaced by those of the checkpoint
-        system = create(known(config.system, kind, "the run"), **config.options)
+        system = remade(config.system, config.options, kind, "the run")
     double = any(getattr(value, "dtype", None) is torch.float64 for value in state["system"].values())
     return system.double() if double else system

@@ -15,7 +15,9 @@ from fastgan import backend
 from fastgan.fusion.paired import paired
 from fastgan.losses import AuxiliaryClassifier
 from fastgan.nn import Dropout, init
-from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, State, at_least, power_of_two
+from fastgan.options import option
+from fastgan.options.groups import POWERS_OF_TWO
+from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, State
 from fastgan.systems.base import Part, choices
 
 
@@ -23,18 +25,12 @@ from fastgan.systems.base import Part, choices
 class ACGANConfig(AdversarialConfig):
     """Defaults of the paper's appendix for CIFAR-10. (Its batches are of 100 images.)"""
 
-    resolution: int = 32  # pixels a side, a power of two from 16 to 256
-    width: int = 96  # channels of the generator's largest maps; they double at each halving of the map, down to 4x4
-    discriminator_width: int | None = None  # of its first layer; none: a sixth of width
+    resolution: int = option(32, "pixels a side", choices=POWERS_OF_TWO)
+    width: int = option(96, "channels of the generator's largest maps; they double at each halving of the map, to 4x4")
+    discriminator_width: int | None = option(None, "of its first layer; none: a sixth of width")
     dropout: float = 0.5
-    classes: int = 10  # of the data
-    class_weight: float = 1.0  # of the classes' part of both losses
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        power_of_two(self)
-        at_least(2, self, "classes")
-        at_least(0, self, "class_weight")
+    classes: int = option(10, "of the data", least=2)
+    class_weight: float = option(1.0, "of the classes' part of both losses", least=0, on_resume="differs")
 
 
 class ACGAN(AdversarialSystem):
@@ -46,10 +42,12 @@ class ACGAN(AdversarialSystem):
     def __init__(self, config: ACGANConfig) -> None:
         super().__init__(config)
         self.classes = config.classes
-        self.loss = AuxiliaryClassifier(self.loss, config.class_weight)
         self.generator = generator(config)
         self.discriminator = Discriminator(config)
         init.dcgan(self)
+
+    def objective(self) -> AuxiliaryClassifier:
+        return AuxiliaryClassifier(super().objective(), self.config.class_weight)
 
     def prepare(self, batch: Any) -> State:
         if "label" not in batch:

@@ -1,12 +1,12 @@
 """A generator against a discriminator: what all such systems share, and the remedies of the literature as options.
 
-A subclass gives its configuration the paper's defaults, builds `generator` and `discriminator` in `__init__`, and
+A subclass composes its configuration of the families of options that it uses (`fastgan.options.groups`; `Players` and
+`Networks` at least) and gives it the paper's defaults, builds `generator` and `discriminator` in `__init__`, and
 overrides what its paper does otherwise.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,74 +20,16 @@ from fastgan import backend
 from fastgan.fusion.paired import is_one_pass, paired
 from fastgan.losses import Adversarial, Lazy, NonSaturating, r1
 from fastgan.nn import DifferentiableAugment, Dropout
-from fastgan.random import private
+from fastgan.options import options
+from fastgan.options.groups import R1, Adam, Augmentation, Decay, Forgetting, LabelNoise, Networks, Players
 from fastgan.systems.base import Part, Phase, adam, normal
-from fastgan.systems.config import build
 from fastgan.systems.generative import Generative
 from fastgan.systems.remedies import ADVERSARIAL, Remedy
 
-LABELS = ("label_smoothing", "label_noise", "label_flips")
-DECAYS = ("none", "linear", "cosine", "halve")
-LIVE = (*LABELS, "augment", "r1", "r1_every")  # options that a system takes while it is trained
-
 
 @dataclass(frozen=True)
-class AdversarialConfig:
-    """Options of every system of two players. The remedies, from `discriminator_width` on, are off by default."""
-
-    resolution: int = 64  # pixels a side
-    channels: int = 3  # of an image
-    latent: int = 100  # size of z
-    width: int = 64  # of the networks
-    learning_rate: float = 2e-4  # of both networks
-    betas: tuple[float, float] = (0.5, 0.999)  # of Adam, both networks
-    discriminator_steps: int = 1  # updates of the discriminator, each on images of its own, before one of the generator
-    generator_batches: int = 1  # as many images as for one of those updates, in the generator's
-    discriminator_width: int | None = None  # none: width
-    discriminator_learning_rate: float | None = None  # none: learning_rate (two time-scales: Heusel et al. 2017)
-    dropout: float = 0.0  # the share of its features that the discriminator forgets after each block
-    label_smoothing: float = 0.0  # a real image's target is 1 less this (Salimans et al. 2016)
-    label_noise: float = 0.0  # targets are moved by up to this
-    label_flips: float = 0.0  # the share of targets that are exchanged
-    augment: str = ""  # what the discriminator sees changed: color, translation, cutout (Zhao et al. 2020)
-    r1: float = 0.0  # gamma of the gradient penalty on real images (Mescheder et al. 2018)
-    r1_every: int = 16  # steps between two of them, each as many times as strong (Karras et al. 2020)
-    clip_gradients: float = 0.0  # the most that the norm of a network's gradient may be; 0: anything
-    decay: str = "none"  # of the learning rates, from step decay_from on: linear or cosine to 0, or halve
-    decay_from: int = 0  # steps
-    decay_steps: int = 0  # steps from there until 0, or from one halving to the next
-
-    def __post_init__(self) -> None:
-        for name in (
-            "resolution",
-            "channels",
-            "latent",
-            "width",
-            "discriminator_steps",
-            "generator_batches",
-            "r1_every",
-        ):
-            at_least(1, self, name)
-        if self.discriminator_width is not None:
-            at_least(1, self, "discriminator_width")
-        for name in ("learning_rate", "discriminator_learning_rate"):
-            rate = getattr(self, name)
-            if rate is not None and not 0 < rate < math.inf:
-                raise ValueError(f"{name} must be a positive number, not {rate}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas must lie in [0, 1), not {self.betas}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), not {self.dropout}")
-        for name in ("r1", "clip_gradients", "decay_from", "decay_steps"):
-            at_least(0, self, name)
-        if self.decay not in DECAYS:
-            raise ValueError(f"decay must be one of {', '.join(DECAYS)}, not {self.decay!r}")
-        if (self.decay != "none") is not (self.decay_steps > 0):
-            raise ValueError(
-                f"decay {self.decay!r} and decay_steps {self.decay_steps} do not belong together: a decay takes a "
-                "number of steps, and no decay takes none"
-            )
-        DifferentiableAugment(self.augment)  # says what is wrong with it
+class AdversarialConfig(Decay, R1, Augmentation, LabelNoise, Forgetting, Adam, Players, Networks):
+    """All families of options that a system of two players may have. The remedies are off by default."""
 
 
 class State(NamedTuple):
@@ -106,29 +48,37 @@ class AdversarialSystem(Generative):
     """
 
     Loss: ClassVar[type[Adversarial]] = NonSaturating
-    live: ClassVar[tuple[str, ...]] = LIVE
     generator: nn.Module
     discriminator: nn.Module
 
-    def __init__(self, config: Any, Loss: type[Adversarial] | None = None) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.batches = config.discriminator_steps
-        labels = {name: getattr(config, name) for name in LABELS}
-        self.loss: Any = (Loss or self.Loss)(**{name: value for name, value in labels.items() if value})
-        self.augment = DifferentiableAugment(config.augment)
-        self.r1 = Lazy(partial(r1, gamma=config.r1), every=config.r1_every)
+        self.loss: Any = self.objective()
+        self.augment = DifferentiableAugment("")
+        self.r1 = Lazy(partial(r1, gamma=0.0))
+        self._take(config)
 
-    def change(self, **options: Any) -> None:
-        """Goes on with other values of options that are `LIVE`. ValueError or TypeError as for a new system."""
-        if refused := [name for name in options if name not in LIVE]:
-            raise ValueError(f"{refused[0]} cannot change in a system that is there; {', '.join(LIVE)} can")
-        config = build(type(self.config), {**dataclasses.asdict(self.config), **options}, f"system {self.name}")
-        with private():
-            other = type(self)(config)  # what its paper makes of the options, it knows best
-        self.config, self.augment = config, other.augment.train(self.training)
-        if not isinstance(self.loss, nn.Module):  # which has a state
-            self.loss = other.loss
-        self.r1.penalty, self.r1.every = other.r1.penalty, other.r1.every
+    def change(self, **given: Any) -> None:
+        super().change(**given)
+        if isinstance(self.config, LabelNoise):
+            self.loss = self.objective()
+        self._take(self.config)
+
+    def _take(self, config: Any) -> None:
+        if isinstance(config, Augmentation):
+            self.augment = DifferentiableAugment(config.augment).train(self.training)
+        if isinstance(config, R1):
+            self.r1.penalty, self.r1.every = partial(r1, gamma=config.r1), config.r1_every
+
+    def objective(self) -> Any:
+        """The loss that its options ask for. It has no state where the system has label noise, which may change."""
+        return self.Loss(**self.label_noise())
+
+    def label_noise(self) -> dict[str, float]:
+        """Arguments of a loss."""
+        given = {each.name: getattr(self.config, each.name, 0.0) for each in options(LabelNoise)}
+        return {name: value for name, value in given.items() if value}
 
     def remedies(self, symptom: str) -> list[Remedy]:
         return list(ADVERSARIAL.get(symptom, ()))
@@ -139,7 +89,7 @@ class AdversarialSystem(Generative):
         optimizers = self.optimizer(self.discriminator, rate), self.optimizer(self.generator, config.learning_rate)
         settings: dict[str, Any] = {
             "clip": config.clip_gradients,
-            "rate": None if config.decay == "none" else partial(rate_at, config),
+            "rate": partial(rate_at, config) if isinstance(config, Decay) and config.decay != "none" else None,
         }
         return [
             *(
@@ -194,7 +144,7 @@ class AdversarialSystem(Generative):
 
     def penalties(self, real: Tensor, fake: Tensor) -> Iterator[Part]:
         """What is added to the discriminator's loss. `r1` has no graph in the steps between."""
-        if self.config.r1 and (penalty := self.r1(self.logits, real)).requires_grad:
+        if getattr(self.config, "r1", 0) and (penalty := self.r1(self.logits, real)).requires_grad:
             yield penalty, {}
 
     def generator_loss(self, state: State) -> Part:
@@ -233,7 +183,7 @@ def with_dropout(blocks: nn.Sequential, share: float) -> nn.Sequential:
     return nn.Sequential(*[layer for block in blocks for layer in (block, Dropout(share))][:-1])
 
 
-def rate_at(config: AdversarialConfig, step: int) -> float:
+def rate_at(config: Decay, step: int) -> float:
     """The share of its learning rate that a network has in step number `step`, counted from 0."""
     steps = max(0, step - config.decay_from)
     if config.decay == "linear":
@@ -241,19 +191,3 @@ def rate_at(config: AdversarialConfig, step: int) -> float:
     if config.decay == "cosine":
         return 0.5 * (1 + math.cos(math.pi * min(1.0, steps / config.decay_steps)))
     return 0.5 ** (steps // config.decay_steps) if config.decay == "halve" else 1.0
-
-
-def at_least(least: float, config: Any, name: str) -> None:
-    if not least <= getattr(config, name) < math.inf:
-        raise ValueError(f"{name} must be at least {least}, not {getattr(config, name)}")
-
-
-def power_of_two(config: Any, least: int = 16, most: int = 256) -> None:
-    """ValueError where `resolution` is not one, with the two nearest."""
-    sizes = [2**level for level in range(least.bit_length() - 1, most.bit_length())]
-    if config.resolution not in sizes:
-        near = sorted(sizes, key=lambda size: abs(size - config.resolution))[:2]
-        raise ValueError(
-            f"resolution must be a power of two from {least} to {most}, not {config.resolution}; "
-            f"the nearest are {min(near)} and {max(near)}"
-        )

@@ -15,7 +15,8 @@ from fastgan import backend
 from fastgan.distributed import mean_of_processes
 from fastgan.losses import NonSaturating
 from fastgan.nn import init
-from fastgan.systems.adversarial import at_least, power_of_two
+from fastgan.options import option
+from fastgan.options.groups import POWERS_OF_TWO, Adam, Networks
 from fastgan.systems.base import Part, Phase, adam, normal
 from fastgan.systems.generative import Generative
 
@@ -23,31 +24,23 @@ DECAY = 0.99  # of the running moments of the codes
 
 
 @dataclass(frozen=True)
-class AutoencoderConfig:
+class AutoencoderConfig(Adam, Networks):
     """DCGAN's layers between images and codes. (The paper's networks are two layers of 1000 units, as the adversary of
     the codes is here.)"""
 
-    resolution: int = 32  # pixels a side, a power of two from 16 to 256
-    channels: int = 3  # of an image
-    latent: int = 32  # size of a code
-    width: int = 64  # channels of the largest maps; they double at each halving of the map, down to 4x4
-    adversarial: bool = False  # a discriminator makes the codes N(0, I)
-    learning_rate: float = 1e-3  # Adam, encoder and decoder
-    betas: tuple[float, float] = (0.9, 0.999)  # Adam, encoder and decoder
-    adversarial_learning_rate: float = 2e-4  # Adam, the discriminator of codes, and the encoder against it
-    adversarial_betas: tuple[float, float] = (0.5, 0.999)  # Adam, likewise
-    adversarial_width: int = 1000  # units of the discriminator's two layers
-
-    def __post_init__(self) -> None:
-        power_of_two(self)
-        for name in ("channels", "latent", "width", "adversarial_width"):
-            at_least(1, self, name)
-        for name in ("learning_rate", "adversarial_learning_rate"):
-            if not 0 < (rate := getattr(self, name)) < math.inf:
-                raise ValueError(f"{name} must be a positive number, not {rate}")
-        for name in ("betas", "adversarial_betas"):
-            if not all(0 <= beta < 1 for beta in getattr(self, name)):
-                raise ValueError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
+    resolution: int = option(32, "pixels a side", choices=POWERS_OF_TWO)
+    latent: int = option(32, "size of a code")
+    width: int = option(64, "channels of the largest maps; they double at each halving of the map, down to 4x4")
+    learning_rate: float = option(1e-3, "of Adam, encoder and decoder")
+    betas: tuple[float, float] = option((0.9, 0.999), "of Adam, encoder and decoder")
+    adversarial: bool = option(False, "a discriminator makes the codes N(0, I)")
+    adversarial_learning_rate: float = option(
+        2e-4, "of Adam, the discriminator of codes, and the encoder against it", above=0, on_resume="differs"
+    )
+    adversarial_betas: tuple[float, float] = option(
+        (0.5, 0.999), "of Adam, likewise", least=0, below=1, on_resume="differs"
+    )
+    adversarial_width: int = option(1000, "units of the discriminator's two layers", least=1)
 
 
 class State(NamedTuple):

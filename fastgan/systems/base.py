@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fastgan.data.fields import Batch, Field
 from fastgan.data.panel import Panel
+from fastgan.options import build, options
 from fastgan.random import current
 from fastgan.systems.pool import ImagePool
 from fastgan.systems.remedies import Remedy
@@ -71,7 +72,6 @@ class System(nn.Module, ABC):
     name: ClassVar[str]
     Config: ClassVar[type]
     averaged: ClassVar[tuple[str, ...]] = ("generator",)  # submodules that results come from
-    live: ClassVar[tuple[str, ...]] = ()  # options that `change` takes while it is trained
     classes: int = 0  # how many a sample may be asked to be of; 0: it is not conditional
     class_names: tuple[str, ...] = ()  # of these, in the order of their numbers; empty where the data named none
     batches: int = 1  # how many batches, put together, one step takes
@@ -115,9 +115,20 @@ class System(nn.Module, ABC):
     def phases(self) -> list[Phase]:
         """The phases of a step with new optimizers. Call it after the system has its device and dtype."""
 
-    def change(self, **options: Any) -> None:
-        """Goes on with other values of options that are `live`. ValueError or TypeError as for a new system."""
-        raise ValueError(f"no option of {self.name} can change in a system that is there: {', '.join(options)}")
+    @property
+    def live(self) -> tuple[str, ...]:
+        """Options that `change` takes while it is trained."""
+        return tuple(each.name for each in options(self.Config) if each.on_resume == "live")
+
+    def change(self, **given: Any) -> None:
+        """Goes on with other values of options that are `live`. ValueError or TypeError as for a new system.
+
+        A system that has made something of its options makes it anew."""
+        for each in options(self.Config):
+            if each.name in given and each.name not in self.live:
+                accepted = ", ".join(self.live) or "none"
+                raise ValueError(f"what may change in a system at work is {accepted}, not {each.name}")
+        self.config = build(self.Config, {**vars(self.config), **given}, f"system {self.name}")
 
     def remedies(self, symptom: str) -> list[Remedy]:
         """What the literature does against a symptom of `fastgan.systems.remedies`, the first to try first."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,34 +14,42 @@ from fastgan.distributed import mean_of_processes
 from fastgan.fusion.paired import paired
 from fastgan.losses import BoundaryEquilibrium
 from fastgan.nn import init
-from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, State, at_least, power_of_two
+from fastgan.options import option
+from fastgan.options.groups import (
+    POWERS_OF_TWO,
+    R1,
+    Adam,
+    Augmentation,
+    Decay,
+    Forgetting,
+    LabelNoise,
+    Networks,
+    Players,
+)  # fmt: skip
+from fastgan.systems.adversarial import AdversarialSystem, State
 from fastgan.systems.base import Part, uniform
-from fastgan.systems.config import refuse
 
 
 @dataclass(frozen=True)
-class BEGANConfig(AdversarialConfig):
+class BEGANConfig(Decay, Adam, Players, Networks):
     """Defaults of the paper and its best known implementation, whose batches are of 16 images. (The latter halves the
     learning rate twice at most.)"""
 
-    latent: int = 64  # size of z, and of the discriminator's code
+    resolution: int = option(64, "pixels a side", choices=POWERS_OF_TWO)
+    latent: int = option(64, "size of z, and of the discriminator's code")
     width: int = 128
     learning_rate: float = 8e-5
     betas: tuple[float, float] = (0.9, 0.999)
     decay: str = "halve"
     decay_steps: int = 100_000
-    gamma: float = 0.5  # how far apart the errors of real and generated images are kept; lower: better, less diverse
-    lambda_k: float = 1e-3  # how fast k follows
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        power_of_two(self)
-        for name in ("gamma", "lambda_k"):
-            at_least(0, self, name)
-        if self.gamma > 1:
-            raise ValueError(f"gamma must be at most 1, not {self.gamma}")
-        reason = "the discriminator is an autoencoder, which has no logits"
-        refuse(self, reason, "dropout", "label_smoothing", "label_noise", "label_flips", "augment", "r1", "r1_every")
+    gamma: float = option(
+        0.5, "how far apart the errors of real and generated images are kept; lower: better, less diverse", least=0,
+        most=1, on_resume="differs",
+    )  # fmt: skip
+    lambda_k: float = option(1e-3, "how fast k follows", least=0, on_resume="differs")
+    without: ClassVar[Mapping[type, str]] = dict.fromkeys(
+        (Forgetting, LabelNoise, Augmentation, R1), "the discriminator is an autoencoder, which has no logits"
+    )
 
 
 class BEGAN(AdversarialSystem):
@@ -53,11 +61,13 @@ class BEGAN(AdversarialSystem):
 
     def __init__(self, config: BEGANConfig) -> None:
         super().__init__(config)
-        self.loss = BoundaryEquilibrium(config.gamma, config.lambda_k)
         self.generator = decoder(config)
         width = config.discriminator_width or config.width
         self.discriminator = nn.Sequential(encoder(config, width), decoder(config, width))
         init.xavier(self)
+
+    def objective(self) -> BoundaryEquilibrium:
+        return BoundaryEquilibrium(self.config.gamma, self.config.lambda_k)
 
     def told_apart(self, real: Tensor, fake: Tensor) -> Iterator[Part]:
         restored, fake_restored = paired(self.discriminator, real, fake)

@@ -3,7 +3,6 @@ Adversarial Networks", 2016."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,26 +10,37 @@ from torch import Tensor
 
 from fastgan.networks import dcgan
 from fastgan.nn import init
-from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, power_of_two, with_dropout
+from fastgan.options import option
+from fastgan.options.groups import (
+    POWERS_OF_TWO,
+    R1,
+    Adam,
+    Augmentation,
+    Decay,
+    Forgetting,
+    LabelNoise,
+    Networks,
+    Players,
+)  # fmt: skip
+from fastgan.systems.adversarial import AdversarialSystem, with_dropout
 
 
 @dataclass(frozen=True)
-class DCGANConfig(AdversarialConfig):
+class DCGANNetworks(Networks):
+    resolution: int = option(64, "pixels a side", choices=POWERS_OF_TWO)
+    width: int = option(64, "channels of the largest maps; they double at each halving of the map, down to 4x4")
+    slope: float = option(0.2, "of the discriminator's leaky ReLU", least=0)
+    upsampling: str = option(
+        "transposed",
+        "transposed convolutions; or resize: to twice the size, then 3x3 convolutions, against checkerboards (Odena "
+        "2016)",
+        choices=tuple(dcgan.UPSAMPLING),
+    )
+
+
+@dataclass(frozen=True)
+class DCGANConfig(Decay, R1, Augmentation, LabelNoise, Forgetting, Adam, Players, DCGANNetworks):
     """Defaults of pytorch/examples dcgan/main.py. (The paper's own code has 5x5 kernels and width 128.)"""
-
-    resolution: int = 64  # pixels a side, a power of two from 16 to 256
-    width: int = 64  # channels of the largest maps; they double at each halving of the map, down to 4x4
-    slope: float = 0.2  # of the discriminator's leaky ReLU
-    # transposed convolutions; or resize: to twice the size, then 3x3 convolutions, against checkerboards (Odena 2016)
-    upsampling: str = "transposed"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        power_of_two(self)
-        if not 0 <= self.slope < math.inf:
-            raise ValueError(f"slope must be a number of at least 0, not {self.slope}")
-        if self.upsampling not in dcgan.UPSAMPLING:
-            raise ValueError(f"upsampling must be one of {', '.join(dcgan.UPSAMPLING)}, not {self.upsampling!r}")
 
 
 class DCGAN(AdversarialSystem):

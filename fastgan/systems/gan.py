@@ -9,10 +9,14 @@ from typing import ClassVar
 
 from torch import nn
 
-from fastgan.losses import Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein
-from fastgan.systems.adversarial import LABELS, AdversarialConfig, AdversarialSystem, with_dropout
+from fastgan.losses import Adversarial, Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein
+from fastgan.options import option, options
+from fastgan.options.groups import LabelNoise
+from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, with_dropout
 
-LOSSES = {loss.kind: loss for loss in (NonSaturating, Minimax, LeastSquares, Hinge, Wasserstein, Relativistic)}
+LOSSES: dict[str, type[Adversarial]] = {
+    loss.kind: loss for loss in (NonSaturating, Minimax, LeastSquares, Hinge, Wasserstein, Relativistic)
+}
 
 
 @dataclass(frozen=True)
@@ -20,20 +24,22 @@ class GANConfig(AdversarialConfig):
     """Layers and Adam as in today's tutorials. (The paper trains maxout discriminators by stochastic gradient descent
     with momentum.)"""
 
-    resolution: int = 32  # pixels a side; 1 for points of `channels` numbers
+    resolution: int = option(32, "pixels a side; 1 for points of `channels` numbers")
     channels: int = 1
-    width: int = 128  # of the generator's first layer; it doubles in each of the four
-    # non_saturating; minimax: the paper's equation 1, whose gradient vanishes where the discriminator wins;
-    # least_squares, hinge, relativistic; wasserstein, which needs a smooth critic: r1, or the systems wgan and wgan-gp.
-    loss: str = "non_saturating"
+    width: int = option(128, "of the generator's first layer; it doubles in each of the four")
+    loss: str = option(
+        "non_saturating",
+        "minimax: the paper's equation 1, whose gradient vanishes where the discriminator wins; wasserstein needs a "
+        "smooth critic: r1, or the systems wgan and wgan-gp",
+        choices=tuple(LOSSES),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.loss not in LOSSES:
-            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {self.loss!r}")
         if LOSSES[self.loss].compares:
-            if given := [name for name in LABELS if getattr(self, name)]:
-                raise ValueError(f"the {self.loss} loss has no labels: {given[0]} must be 0")
+            for each in options(LabelNoise):
+                if value := getattr(self, each.name):
+                    raise ValueError(f"the {self.loss} loss has no labels: {each.name} must be 0, not {value}")
             if self.generator_batches > self.discriminator_steps:
                 raise ValueError(
                     f"the {self.loss} loss compares each generated image with a real one: generator_batches must be "
@@ -48,9 +54,12 @@ class GAN(AdversarialSystem):
     Config: ClassVar[type] = GANConfig
 
     def __init__(self, config: GANConfig) -> None:
-        super().__init__(config, LOSSES[config.loss])
+        super().__init__(config)
         self.generator = generator(config)
         self.discriminator = discriminator(config)
+
+    def objective(self) -> Adversarial:
+        return LOSSES[self.config.loss](**self.label_noise())
 
 
 def generator(config: GANConfig) -> nn.Sequential:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fastgan.losses import LeastSquares
 from fastgan.nn import init
+from fastgan.options import option
 from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, with_dropout
 from fastgan.systems.base import uniform
 
@@ -19,14 +20,9 @@ class LSGANConfig(AdversarialConfig):
     """Defaults of the authors' code for LSUN. (It sums the squares over the batch, here their mean is taken, which
     Adam's steps do not feel.)"""
 
-    resolution: int = 112  # pixels a side, a multiple of 16
+    resolution: int = option(112, "pixels a side, a multiple of 16", multiple=16)
     latent: int = 1024
     learning_rate: float = 1e-3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.resolution % 16:
-            raise ValueError(f"resolution must be a multiple of 16, not {self.resolution}")
 
 
 class LSGAN(AdversarialSystem):

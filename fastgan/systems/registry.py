@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from fastgan.fusion import fused
+from fastgan.options import build, nearest
 from fastgan.systems.base import System
-from fastgan.systems.config import build, nearest
 
 GROUP = "fastgan.systems"  # of entry points: name = "package.module:Class"
 _CLASSES = {

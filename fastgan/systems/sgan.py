@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,41 +13,43 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from fastgan.losses import SemiSupervised, feature_matching
 from fastgan.nn import Dropout, init
+from fastgan.options import option
+from fastgan.options.groups import (
+    POWERS_OF_TWO,
+    R1,
+    Adam,
+    Augmentation,
+    Decay,
+    Forgetting,
+    LabelNoise,
+    Networks,
+    Players,
+)  # fmt: skip
 from fastgan.random import private
-from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, State, at_least, power_of_two
+from fastgan.systems.adversarial import AdversarialSystem, State
 from fastgan.systems.base import Part, choices, evaluating, uniform
-from fastgan.systems.config import refuse
 
-GENERATOR_LOSSES = ("feature_matching", "logits")
 FIRST = 500  # images of 32x32 that the first lengths and biases are fitted to; fewer larger ones
 
 
 @dataclass(frozen=True)
-class SGANConfig(AdversarialConfig):
+class SGANConfig(Decay, R1, Augmentation, Forgetting, Adam, Players, Networks):
     """Defaults of the authors' code for CIFAR-10. (It takes 400 labels a class, and lets the learning rate fall to 0
     in the last third of 1200 epochs: `decay`. Its batches are of 100 images.)"""
 
-    resolution: int = 32  # pixels a side, a power of two from 16 to 256
+    resolution: int = option(32, "pixels a side", choices=POWERS_OF_TWO)
     learning_rate: float = 3e-4
-    classes: int = 10  # of the data
-    labels_per_class: int = 10  # the first of each class; of all other images the labels are not looked at
-    labelled_batch: int = 100  # labelled images a step, drawn from those
-    dropout: float = 0.5  # of the features before each change of width; of the image, 0.4 times as much
-    discriminator_width: int | None = None  # none: 3/2 width
-    generator_loss: str = "feature_matching"  # of the layer before the logits; or logits
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        power_of_two(self)
-        at_least(2, self, "classes")
-        for name in ("labels_per_class", "labelled_batch"):
-            at_least(1, self, name)
-        if self.generator_loss not in GENERATOR_LOSSES:
-            raise ValueError(
-                f"generator_loss must be one of {', '.join(GENERATOR_LOSSES)}, not {self.generator_loss!r}"
-            )
-        reason = "the discriminator learns classes, not real against fake"
-        refuse(self, reason, "label_smoothing", "label_noise", "label_flips")
+    classes: int = option(10, "of the data", least=2)
+    labels_per_class: int = option(
+        10, "the first of each class; of all other images the labels are not looked at", least=1
+    )
+    labelled_batch: int = option(100, "labelled images a step, drawn from those", least=1)
+    dropout: float = option(0.5, "of the features before each change of width; of the image, 0.4 times as much")
+    discriminator_width: int | None = option(None, "none: 3/2 width")
+    generator_loss: str = option(
+        "feature_matching", "of the layer before the logits; or logits", choices=("feature_matching", "logits")
+    )
+    without: ClassVar[Mapping[type, str]] = {LabelNoise: "the discriminator learns classes, not real against fake"}
 
 
 class SGAN(AdversarialSystem):

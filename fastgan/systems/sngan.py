@@ -10,8 +10,9 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from fastgan.losses import Hinge
 from fastgan.networks import perceptron, residual
+from fastgan.options import option
 from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, with_dropout
-from fastgan.systems.wgan_gp import RESOLUTIONS, one_of
+from fastgan.systems.wgan_gp import RESOLUTIONS
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,12 @@ class SNGANConfig(AdversarialConfig):
 
     The generator's learning rate falls with the discriminator's, to 0 after 50,000 steps."""
 
-    resolution: int = 32  # pixels a side: 64, 32, or 1 for points of `channels` numbers
+    resolution: int = option(32, "pixels a side, or 1 for points of `channels` numbers", choices=RESOLUTIONS)
     latent: int = 128
-    width: int = (
-        256  # channels of all maps at 32; at 64 from 4 times as many to a quarter; of the first layer for points
+    width: int = option(
+        256, "channels of all maps at 32; at 64 from 4 times as many to a quarter; of the first layer for points"
     )
-    discriminator_width: int | None = 128  # none: width
+    discriminator_width: int | None = 128
     betas: tuple[float, float] = (0.0, 0.9)
     discriminator_steps: int = 5
     generator_batches: int = 2
@@ -34,7 +35,6 @@ class SNGANConfig(AdversarialConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of(RESOLUTIONS, self.resolution)
         for name in ("width", "discriminator_width"):
             if self.resolution == 64 and (getattr(self, name) or 4) % 4:
                 raise ValueError(f"{name} must be a multiple of 4 at resolution 64, not {getattr(self, name)}")

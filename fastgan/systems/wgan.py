@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,26 +10,27 @@ import torch
 from torch import nn
 
 from fastgan.losses import Wasserstein
+from fastgan.options import option
+from fastgan.options.groups import R1, Adam, Augmentation, Decay, Forgetting, LabelNoise, Players
 from fastgan.systems.adversarial import State
 from fastgan.systems.base import Part
-from fastgan.systems.config import refuse
-from fastgan.systems.dcgan import DCGAN, DCGANConfig
+from fastgan.systems.dcgan import DCGAN, DCGANNetworks
+
+NO_TARGETS = "a critic has no targets that could be moved"
 
 
 @dataclass(frozen=True)
-class WGANConfig(DCGANConfig):
+class WGANConfig(Decay, R1, Augmentation, Forgetting, Players, DCGANNetworks):
     """Defaults of the authors' code. (It also gives the critic 100 updates a step in the first 25 steps and in every
     500th.)"""
 
-    learning_rate: float = 5e-5  # of RMSprop, both networks
+    learning_rate: float = option(5e-5, "of RMSprop, both networks")
     discriminator_steps: int = 5
-    clip: float = 0.01  # the largest magnitude of a weight of the critic
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.clip < math.inf:
-            raise ValueError(f"clip must be a positive number, not {self.clip}")
-        refuse(self, "RMSprop, which the paper trains both networks with, has none", "betas")
+    clip: float = option(0.01, "the largest magnitude of a weight of the critic", above=0, on_resume="differs")
+    without: ClassVar[Mapping[type, str]] = {
+        Adam: "RMSprop, which the paper trains both networks with, has none",
+        LabelNoise: NO_TARGETS,
+    }
 
 
 class WGAN(DCGAN):

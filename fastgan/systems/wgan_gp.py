@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,34 +10,30 @@ from torch import Tensor
 
 from fastgan.losses import Wasserstein, gradient_penalty
 from fastgan.networks import perceptron, residual
-from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, at_least, with_dropout
+from fastgan.options import option
+from fastgan.options.groups import R1, Adam, Augmentation, Decay, Forgetting, LabelNoise, Networks, Players
+from fastgan.systems.adversarial import AdversarialSystem, with_dropout
 from fastgan.systems.base import Part
+from fastgan.systems.wgan import NO_TARGETS
 
 RESOLUTIONS = (1, 32, 64)
 
 
 @dataclass(frozen=True)
-class WGANGPConfig(AdversarialConfig):
+class WGANGPConfig(Decay, R1, Augmentation, Forgetting, Adam, Players, Networks):
     """Defaults of the authors' code for 64x64. (For 32x32 it has learning_rate 2e-4, decay linear over 100,000 steps
     and generator_batches 2.)"""
 
-    resolution: int = 64  # pixels a side: 64, 32, or 1 for points of `channels` numbers
+    resolution: int = option(64, "pixels a side, or 1 for points of `channels` numbers", choices=RESOLUTIONS)
     latent: int = 128
-    width: int = 64  # channels of the largest maps at 64; half of all maps' at 32; of the first layer for points
+    width: int = option(
+        64, "channels of the largest maps at 64; half of all maps' at 32; of the first layer for points"
+    )
     learning_rate: float = 1e-4
     betas: tuple[float, float] = (0.0, 0.9)
     discriminator_steps: int = 5
-    penalty: float = 10.0  # weight of (|grad D(x)| - 1)^2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of(RESOLUTIONS, self.resolution)
-        at_least(0, self, "penalty")
-
-
-def one_of(resolutions: tuple[int, ...], given: int) -> None:
-    if given not in resolutions:
-        raise ValueError(f"resolution must be one of {', '.join(map(str, resolutions))}, not {given}")
+    penalty: float = option(10.0, "weight of (|grad D(x)| - 1)^2", least=0, on_resume="differs")
+    without: ClassVar[Mapping[type, str]] = {LabelNoise: NO_TARGETS}
 
 
 class WGANGP(AdversarialSystem):

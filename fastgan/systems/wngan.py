@@ -4,6 +4,7 @@ Adversarial Networks", 2017."""
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -12,30 +13,35 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from fastgan import ops
-from fastgan.losses import LeastSquares, NonSaturating
+from fastgan.losses import Adversarial, LeastSquares, NonSaturating
 from fastgan.nn import init
-from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, power_of_two, with_dropout
+from fastgan.options import option
+from fastgan.options.groups import (
+    POWERS_OF_TWO,
+    R1,
+    Adam,
+    Augmentation,
+    Decay,
+    Forgetting,
+    LabelNoise,
+    Networks,
+    Players,
+)  # fmt: skip
+from fastgan.systems.adversarial import AdversarialSystem, with_dropout
 from fastgan.systems.base import evaluating
-from fastgan.systems.config import refuse
 
-LOSSES = {"non_saturating": NonSaturating, "least_squares": LeastSquares}
+LOSSES: dict[str, type[Adversarial]] = {"non_saturating": NonSaturating, "least_squares": LeastSquares}
 
 
 @dataclass(frozen=True)
-class WNGANConfig(AdversarialConfig):
+class WNGANConfig(Decay, R1, Augmentation, LabelNoise, Forgetting, Players, Networks):
     """Defaults of the paper. (Its batches are of 32 images.)"""
 
-    resolution: int = 64  # pixels a side, a power of two from 16 to 256
+    resolution: int = option(64, "pixels a side", choices=POWERS_OF_TWO)
     latent: int = 128
-    learning_rate: float = 2e-5  # RMSprop, both networks
-    loss: str = "non_saturating"  # or least_squares
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        power_of_two(self)
-        if self.loss not in LOSSES:
-            raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {self.loss!r}")
-        refuse(self, "RMSprop, with which both networks are trained, has no betas", "betas")
+    learning_rate: float = option(2e-5, "of RMSprop, both networks")
+    loss: str = option("non_saturating", "of both players", choices=tuple(LOSSES))
+    without: ClassVar[Mapping[type, str]] = {Adam: "RMSprop, with which both networks are trained, has none"}
 
 
 class Reconstruction(NamedTuple):
@@ -51,10 +57,13 @@ class WNGAN(AdversarialSystem):
     Config: ClassVar[type] = WNGANConfig
 
     def __init__(self, config: WNGANConfig) -> None:
-        super().__init__(config, LOSSES[config.loss])
+        super().__init__(config)
         self.generator = generator(config)
         self.discriminator = discriminator(config)
         init.dcgan(self)
+
+    def objective(self) -> Adversarial:
+        return LOSSES[self.config.loss](**self.label_noise())
 
     def optimizer(self, network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
         return torch.optim.RMSprop(network.parameters(), lr=learning_rate, alpha=0.9, eps=1e-6)

@@ -5,7 +5,6 @@ Nothing here costs a step: every number is a mean that the log reads, or is comp
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import re
 import statistics
@@ -18,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.runs.config import GRACE, HOLD, OPTIONS_TO_DIFFER
+from fastgan.options import from_text, options
+from fastgan.runs.config import GRACE, HOLD
 from fastgan.systems import System
-from fastgan.systems.adversarial import LIVE, AdversarialConfig, AdversarialSystem
+from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem
 
 SPAN = 20  # looks that an oscillation is judged over
 
@@ -35,7 +35,8 @@ class Symptom:
     remedies: tuple[str, ...]
 
     def __str__(self) -> str:
-        taken = [text for text in self.remedies if set(re.findall(r"\w+", text)) & set(OPTIONS_TO_DIFFER)]
+        changing = {each.name for each in options(AdversarialConfig) if each.on_resume != "never"}
+        taken = [text for text in self.remedies if set(re.findall(r"\w+", text)) & changing]
         others = [text for text in self.remedies if text not in taken]
         new_run = f"; in a new run: {', '.join(others)}" if others else ""
         return f"{self.name} since step {self.since}: {self.seen}. Remedies: {', '.join(taken)}{new_run}"
@@ -87,16 +88,12 @@ def remedy(symptom: Symptom, system: System) -> dict[str, Any]:
     empty where there is none."""
     if not isinstance(system, AdversarialSystem):
         return {}
-    unset = {field.name: field.default for field in dataclasses.fields(AdversarialConfig)}
+    config = type(system.config)
+    unset = {each.name: each.default for each in options(config)}
     for text in symptom.remedies:
         name, _, value = text.partition("=")
-        if name in LIVE and getattr(system.config, name) == unset[name]:
-            option = {name: float(value) if isinstance(unset[name], float) else value}
-            try:
-                dataclasses.replace(system.config, **option)
-            except ValueError:  # one that has no part in this system
-                continue
-            return option
+        if name in system.live and getattr(system.config, name) == unset[name]:
+            return from_text(config, {name: value}, system.name)
     return {}
 
 

@@ -21,6 +21,7 @@ from fastgan.data.panel import by_class
 from fastgan.data.registry import absolute
 from fastgan.distributed import Ranks, join
 from fastgan.messages import log
+from fastgan.options import build
 from fastgan.runs import checkpoint, config
 from fastgan.runs.config import Config, Settings
 from fastgan.runs.restore import config_of, system_of
@@ -28,7 +29,6 @@ from fastgan.runs.run import Run, choose_device, quoted, versions
 from fastgan.systems import System
 from fastgan.systems.adversarial import AdversarialSystem
 from fastgan.systems.base import evaluating
-from fastgan.systems.config import build
 from fastgan.training import process
 from fastgan.training.ema import EMA
 from fastgan.training.evaluation import Evaluation

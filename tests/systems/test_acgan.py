@@ -144,10 +144,10 @@ def test_three_steps(steps):
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("resolution", 48, "power of two from 16 to 256, not 48"),
+        ("resolution", 48, "one of 16, 32, 64, 128, 256, not 48"),
         ("classes", 1, "classes must be at least 2, not 1"),
         ("class_weight", -1.0, "class_weight must be at least 0, not -1.0"),
-        ("dropout", 1.0, r"dropout must lie in \[0, 1\), not 1.0"),
+        ("dropout", 1.0, r"dropout must be at least 0 and below 1, not 1.0"),
     ],
 )
 def test_says_what_is_wrong(option, value, message):

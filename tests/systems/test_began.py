@@ -122,14 +122,14 @@ def test_learning_rate_halves():
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("resolution", 48, "power of two from 16 to 256, not 48"),
-        ("gamma", 1.5, r"gamma must be at most 1, not 1\.5"),
-        ("gamma", -0.5, r"gamma must be at least 0, not -0\.5"),
+        ("resolution", 48, "one of 16, 32, 64, 128, 256, not 48"),
+        ("gamma", 1.5, r"gamma must be at least 0 and at most 1, not 1\.5"),
+        ("gamma", -0.5, r"gamma must be at least 0 and at most 1, not -0\.5"),
         ("lambda_k", -1.0, r"lambda_k must be at least 0, not -1\.0"),
-        ("label_smoothing", 0.1, "label_smoothing has no part here: the discriminator is an autoencoder"),
-        ("dropout", 0.1, "dropout has no part here"),
-        ("r1", 1.0, "r1 has no part here"),
-        ("augment", "color", "augment has no part here"),
+        ("label_smoothing", 0.1, "no option 'label_smoothing': the discriminator is an autoencoder"),
+        ("dropout", 0.1, "no option 'dropout': the discriminator"),
+        ("r1", 1.0, "no option 'r1': the discriminator"),
+        ("augment", "color", "no option 'augment': the discriminator"),
     ],
 )
 def test_says_what_is_wrong(option, value, message):

@@ -80,16 +80,16 @@ class TestArchitecture:
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("resolution", 48, "power of two from 16 to 256, not 48; the nearest are 32 and 64"),
-        ("resolution", 8, "power of two from 16 to 256, not 8; the nearest are 16 and 32"),
-        ("resolution", 512, "power of two from 16 to 256, not 512; the nearest are 128 and 256"),
+        ("resolution", 48, "one of 16, 32, 64, 128, 256, not 48; the nearest are 32 and 64"),
+        ("resolution", 8, "one of 16, 32, 64, 128, 256, not 8; the nearest are 16 and 32"),
+        ("resolution", 512, "one of 16, 32, 64, 128, 256, not 512; the nearest are 128 and 256"),
         ("channels", 0, "channels must be at least 1, not 0"),
         ("width", -1, "width must be at least 1, not -1"),
         ("latent", 0, "latent must be at least 1, not 0"),
-        ("learning_rate", 0.0, "learning_rate must be a positive number, not 0.0"),
-        ("learning_rate", float("nan"), "learning_rate must be a positive number, not nan"),
-        ("slope", -0.1, "slope must be a number of at least 0"),
-        ("betas", (0.5, 1.0), r"betas must lie in \[0, 1\)"),
+        ("learning_rate", 0.0, "learning_rate must be above 0, not 0.0"),
+        ("learning_rate", float("nan"), "learning_rate must be a finite number, not nan"),
+        ("slope", -0.1, "slope must be at least 0"),
+        ("betas", (0.5, 1.0), r"betas must each be at least 0 and below 1"),
     ],
 )
 def test_says_what_is_wrong(option, value, message):

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from fastgan.data import ImageData, load
+from fastgan.options import build
 from fastgan.runs import Settings
 from fastgan.runs.config import Config
 from fastgan.systems import create, names, preset
-from fastgan.systems.config import build
 from fastgan.systems.presets import POINTS, described
 from fastgan.systems.registry import find
 

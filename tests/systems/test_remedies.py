@@ -12,6 +12,7 @@ from fastgan.systems.adversarial import AdversarialConfig, rate_at
 from fastgan.training import Step
 from tests.systems.plain_loop import images
 
+CRITICS = ("wgan", "wgan-gp")
 SYSTEMS = ("gan", "dcgan", "lsgan", "wgan", "wgan-gp", "sngan")
 
 
@@ -86,6 +87,10 @@ class TestEverySystem:
     @pytest.mark.parametrize("option", ["label_smoothing", "label_noise", "label_flips"])
     def test_labels_reach_the_discriminators_loss(self, name, option):
         share = {"label_smoothing": 0.2, "label_noise": 0.2, "label_flips": 1.0}[option]
+        if name in CRITICS:
+            with pytest.raises(ValueError, match=f"{name} has no option '{option}': a critic has no targets"):
+                make(name, **{option: share})
+            return
         plain, system = make(name), make(name, **{option: share})
         state = prepared(system)
         real, fake = system.part(state, 0)
@@ -216,15 +221,18 @@ def test_rates(decay, shares):
         ({"discriminator_steps": 0}, "discriminator_steps must be at least 1, not 0"),
         ({"generator_batches": 0}, "generator_batches must be at least 1, not 0"),
         ({"discriminator_width": 0}, "discriminator_width must be at least 1, not 0"),
-        ({"discriminator_learning_rate": -1.0}, "discriminator_learning_rate must be a positive number, not -1.0"),
-        ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), not 1.0"),
+        ({"discriminator_learning_rate": -1.0}, "discriminator_learning_rate must be above 0, not -1.0"),
+        ({"dropout": 1.0}, r"dropout must be at least 0 and below 1, not 1.0"),
         ({"label_smoothing": 1.0}, "label_smoothing"),
         ({"label_flips": 1.5}, "label_flips"),
         ({"label_noise": -0.1}, "label_noise"),
-        ({"augment": "color,rotation"}, "no policy 'rotation'; accepted: color, translation, cutout"),
+        (
+            {"augment": "color,rotation"},
+            "augment must be any of color, translation, cutout, with commas between, not 'rotation'",
+        ),
         ({"r1": -1.0}, "r1 must be at least 0, not -1.0"),
         ({"r1_every": 0}, "r1_every must be at least 1, not 0"),
-        ({"clip_gradients": float("nan")}, "clip_gradients must be at least 0, not nan"),
+        ({"clip_gradients": float("nan")}, "clip_gradients must be a finite number, not nan"),
         ({"decay": "exponential"}, "decay must be one of none, linear, cosine, halve, not 'exponential'"),
         ({"decay": "linear"}, "decay 'linear' and decay_steps 0 do not belong together"),
         ({"decay_steps": 5}, "decay 'none' and decay_steps 5 do not belong together"),

@@ -56,10 +56,10 @@ def test_three_steps():
 
 @pytest.mark.parametrize("clip", [0.0, -1.0, float("inf")])
 def test_clip_must_be_positive(clip):
-    with pytest.raises(ValueError, match="clip must be a positive number, not"):
+    with pytest.raises(ValueError, match=r"clip must be (above 0|a finite number), not"):
         create("wgan", clip=clip)
 
 
 def test_betas_have_no_part():
-    with pytest.raises(ValueError, match=r"betas has no part here: RMSprop.*Leave it at \(0.5, 0.999\)"):
+    with pytest.raises(ValueError, match="no option 'betas': RMSprop"):
         create("wgan", betas=[0.0, 0.9])

@@ -190,9 +190,9 @@ class TestReconstruct:
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("resolution", 48, "power of two from 16 to 256, not 48"),
+        ("resolution", 48, "one of 16, 32, 64, 128, 256, not 48"),
         ("loss", "hinge", "loss must be one of non_saturating, least_squares, not 'hinge'"),
-        ("betas", (0.0, 0.9), "betas has no part here: RMSprop"),
+        ("betas", (0.0, 0.9), "no option 'betas': RMSprop"),
         ("latent", 0, "latent must be at least 1, not 0"),
     ],
 )
