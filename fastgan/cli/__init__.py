@@ -14,7 +14,7 @@ from typing import Any
 
 from fastgan import __version__
 from fastgan.messages import heard_by
-from fastgan.options import groups, known_as, nearest
+from fastgan.options import groups, known_as, nearest, options
 
 COMMANDS = (
     "train", "sample", "interpolate", "arithmetic", "project", "evaluate", "report", "export", "explain", "systems",
@@ -90,7 +90,7 @@ def _meant(unknown: Sequence[str], parser: argparse.ArgumentParser) -> str:
     if name in flags:
         passes = ", which are batches, not passes over the data" if "epoch" in word else ""
         return f" (did you mean {flags[name]}{passes}?)"
-    if "set" in flags and any(name in family.__dataclass_fields__ for family in groups.ALL):
+    if "set" in flags and any(name == each.name for family in groups.ALL for each in options(family)):
         return f" (did you mean --set {name}=VALUE?)"
     return re.sub(r"\w{2,}(?= or |\?)", lambda found: flags.get(found[0], found[0]), nearest(word, flags))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -14,7 +14,7 @@ from fastgan.options import option, options
 from fastgan.options.groups import LabelNoise
 from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, with_dropout
 
-LOSSES: dict[str, type[Adversarial]] = {
+LOSSES: dict[str, Any] = {
     loss.kind: loss for loss in (NonSaturating, Minimax, LeastSquares, Hinge, Wasserstein, Relativistic)
 }
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from fastgan.options.groups import (
 from fastgan.systems.adversarial import AdversarialSystem, with_dropout
 from fastgan.systems.base import evaluating
 
-LOSSES: dict[str, type[Adversarial]] = {"non_saturating": NonSaturating, "least_squares": LeastSquares}
+LOSSES: dict[str, Any] = {"non_saturating": NonSaturating, "least_squares": LeastSquares}
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def few(system: System, images: int | None) -> str:
     if images is None or images >= FEW or not isinstance(system, AdversarialSystem):
         return ""
     against = {name: getattr(system.config, name) for name in system.live if name in ("augment", "r1")}
-    if not against or any(against.values()) or getattr(system.config, "dropout", 0):
+    if not against or any(against.values()) or getattr(system.config, "dropout", False):
         return ""
     if system.image_shape[1:] == (1, 1):
         return ""

@@ -88,7 +88,7 @@ def remedy(symptom: Symptom, system: System) -> dict[str, Any]:
     empty where there is none."""
     if not isinstance(system, AdversarialSystem):
         return {}
-    config = type(system.config)
+    config: Any = type(system.config)
     unset = {each.name: each.default for each in options(config)}
     for text in symptom.remedies:
         name, _, value = text.partition("=")
