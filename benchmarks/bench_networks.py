@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastgan.bench import networks
+from fastgan.bench.cases import networks
 
 CASES = [(case, dtype) for case in networks.cases() for dtype in networks.DTYPES]
 

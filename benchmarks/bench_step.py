@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastgan.bench import step
+from fastgan.bench.cases import step
 
 BATCH = 64
 

@@ -26,10 +26,10 @@ TOTAL = 530  # seconds for everything
 BATCHES = (128, 1024)
 WARM = """\
 import json, subprocess, sys
-from fastgan.bench import step
-jobs = [["fastgan.bench.step:variant", [name, batch, "cuda"], 1, 4]
+from fastgan.bench.cases import step
+jobs = [["fastgan.bench.cases.step:variant", [name, batch, "cuda"], 1, 4]
         for batch in map(int, sys.argv[1:]) for name in step.names("all", "cuda") if name.startswith("compile")]
-running = [subprocess.Popen([sys.executable, "-m", "fastgan.bench.apart", json.dumps(job)]) for job in jobs]
+running = [subprocess.Popen([sys.executable, "-m", "fastgan.bench.isolation", json.dumps(job)]) for job in jobs]
 sys.exit(any([process.wait() for process in running]))
 """
 

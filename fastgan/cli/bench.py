@@ -73,16 +73,16 @@ def run(args: argparse.Namespace) -> int:
         check_file(args.chart, ".png", what="--chart")
     if args.json:
         check_file(args.json, what="--json")
-    from fastgan.bench import compare, timing
+    from fastgan.bench import comparison, timing
 
-    before = compare.read(Path(args.against)) if args.against else None
+    before = comparison.read(Path(args.against)) if args.against else None
     result = _measure(args)
     device = getattr(args, "device", "cpu")
     facts = timing.machine(device)
     print(timing.signature(facts))
     print(timing.table(result))
     if before:
-        print(compare.comparison(before, result, facts))
+        print(comparison.comparison(before, result, facts))
     if args.json:
         timing.write(Path(args.json), result, device)
         print(f"rows written to {args.json}")
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _measure(args: argparse.Namespace) -> list[Row]:
-    from fastgan.bench import networks, ops, step, systems
+    from fastgan.bench.cases import networks, ops, step, systems
 
     rounds = args.rounds or ROUNDS[args.what]
     if args.what == "ops":

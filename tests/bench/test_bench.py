@@ -7,7 +7,8 @@ import json
 import pytest
 import torch
 
-from fastgan.bench import norm_act, peers, step, timing
+from fastgan.bench import timing
+from fastgan.bench.cases import norm_act, peers, step
 
 
 def test_interleaved_takes_turns() -> None:

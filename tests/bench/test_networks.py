@@ -10,7 +10,7 @@ from torch import nn
 
 import fastgan
 from fastgan import networks as nets
-from fastgan.bench import networks
+from fastgan.bench.cases import networks
 from fastgan.bench.timing import WrongResult
 
 TINY = {

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fastgan.bench import chart, compare, gan_loss, ops, timing
+from fastgan.bench import chart, comparison, timing
+from fastgan.bench.cases import gan_loss, ops
 from fastgan.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +28,7 @@ def written(*given: timing.Row, **machine) -> dict:
 
 class TestComparison:
     def test_marks_a_ratio_that_fell(self) -> None:
-        text = compare.comparison(written(*rows(a=100, b=50, c=10)), rows(a=104, b=55, c=5), MACHINE)
+        text = comparison.comparison(written(*rows(a=100, b=50, c=10)), rows(a=104, b=55, c=5), MACHINE)
         a, b, c = text.splitlines()[2:]
         assert "slower" not in a + c
         assert a.split() == ["a", "100.000", "->", "104.000", "ms"]
@@ -35,7 +36,7 @@ class TestComparison:
 
     def test_a_slow_machine_is_no_slow_variant(self) -> None:
         """Everything takes twice the time, and the ratios improve."""
-        text = compare.comparison(written(*rows(a=100, b=50)), rows(a=210, b=100), MACHINE)
+        text = comparison.comparison(written(*rows(a=100, b=50)), rows(a=210, b=100), MACHINE)
         assert "slower" not in text
 
     def test_what_spreads_is_not_marked(self) -> None:
@@ -43,30 +44,30 @@ class TestComparison:
             times = {"a": [1.0] * 4, "b": [0.4 * factor, 0.5 * factor, 0.5 * factor, 0.6 * factor]}
             return timing.rows("case", times, {})
 
-        assert "slower" not in compare.comparison(written(*noisy(1)), noisy(1.1), MACHINE)
-        assert "slower" in compare.comparison(written(*noisy(1)), noisy(1.6), MACHINE)
-        assert "slower" in compare.comparison(written(*rows(a=1, b=0.5)), rows(a=1, b=0.55), MACHINE)
+        assert "slower" not in comparison.comparison(written(*noisy(1)), noisy(1.1), MACHINE)
+        assert "slower" in comparison.comparison(written(*noisy(1)), noisy(1.6), MACHINE)
+        assert "slower" in comparison.comparison(written(*rows(a=1, b=0.5)), rows(a=1, b=0.55), MACHINE)
 
     def test_says_when_the_machines_differ(self) -> None:
-        text = compare.comparison(written(*rows(a=1), threads=8, torch="2.10"), rows(a=1), MACHINE)
+        text = comparison.comparison(written(*rows(a=1), threads=8, torch="2.10"), rows(a=1), MACHINE)
         assert "not the same machine or versions: threads 8 -> 2; torch 2.10 -> 2.13" in text
-        assert "not the same" not in compare.comparison(written(*rows(a=1)), rows(a=1), MACHINE)
+        assert "not the same" not in comparison.comparison(written(*rows(a=1)), rows(a=1), MACHINE)
 
     def test_rows_of_one_run_only(self) -> None:
         failed = timing.failure("case", "a", "too slow", {})
-        assert "failed now: case, a: too slow" in compare.comparison(written(*rows(a=1)), [failed], MACHINE)
-        assert "no row of this run" in compare.comparison(written(failed), rows(a=1), MACHINE)
-        assert "1 rows are new" in compare.comparison(written(*rows(a=1)), rows(a=1, b=1), MACHINE)
+        assert "failed now: case, a: too slow" in comparison.comparison(written(*rows(a=1)), [failed], MACHINE)
+        assert "no row of this run" in comparison.comparison(written(failed), rows(a=1), MACHINE)
+        assert "1 rows are new" in comparison.comparison(written(*rows(a=1)), rows(a=1, b=1), MACHINE)
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"rows": [{"case": "c"}], "machine": {}}', '{"rows": []}'])
     def test_another_file_is_refused(self, tmp_path: Path, text: str) -> None:
         (tmp_path / "rows.json").write_text(text)
         with pytest.raises(ValueError, match="holds no rows of"):
-            compare.read(tmp_path / "rows.json")
+            comparison.read(tmp_path / "rows.json")
 
     def test_reads_the_committed_results(self) -> None:
         for name in ("ops", "step", "networks", "systems"):
-            assert compare.read(ROOT / f"benchmarks/results/{name}.json")["rows"]
+            assert comparison.read(ROOT / f"benchmarks/results/{name}.json")["rows"]
 
 
 class TestChart:

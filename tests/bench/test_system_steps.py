@@ -3,7 +3,8 @@
 import pytest
 
 from fastgan import backend
-from fastgan.bench import apart, systems
+from fastgan.bench import isolation
+from fastgan.bench.cases import systems
 from fastgan.cli import main
 from fastgan.systems import names
 
@@ -26,7 +27,7 @@ def test_the_eager_variant_runs_no_op_of_ours(monkeypatch):
 
 def test_different_losses_are_not_reported(monkeypatch):
     monkeypatch.setattr(systems, "variant", lambda name, dtype, how, batch: lambda: [1.0 if how == "eager" else 2.0])
-    with pytest.raises(apart.Failed, match=r"its losses are \[2\.0\], eager's \[1\.0\]"):
+    with pytest.raises(isolation.Failed, match=r"its losses are \[2\.0\], eager's \[1\.0\]"):
         systems.check("gan", "float32")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fastgan.bench import resize_conv
+from fastgan.bench.cases import resize_conv
 
 
 def cases() -> Iterator[resize_conv.ResamplingCase]:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import fastgan
-from fastgan.bench import apart
-from fastgan.bench.peers import CapturedStep, DCGANStep
+from fastgan.bench import isolation
+from fastgan.bench.cases.peers import CapturedStep, DCGANStep
 from fastgan.bench.timing import WARM, Row, WrongResult
 from fastgan.data import Batch
 from fastgan.systems import create
@@ -161,6 +161,6 @@ def measure(
     check(device=device)
     variants = {name: (name, batch, device) for name in names(compiled, device)}
     peers = {name: f"eager, {name.partition(', ')[2]}" for name in variants if name.startswith("compile")}
-    ready = apart.ready("fastgan.bench.step:variant", variants, peers, limit, device)
+    ready = isolation.ready("fastgan.bench.cases.step:variant", variants, peers, limit, device)
     facts = {"batch": batch, "GFLOP": round(GFLOP_AN_IMAGE * batch, 1)}
     return ready.rows(f"DCGAN 64x64 step, batch {batch}", facts, batch, rounds, memory)

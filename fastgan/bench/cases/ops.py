@@ -1,4 +1,4 @@
-"""The cases of the op benchmarks: `fastgan bench ops` and benchmarks/ops run the same ones."""
+"""The cases of the op benchmarks: `fastgan bench ops` and benchmarks/bench_ops.py run the same ones."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any, Protocol
 
 import torch
 
-from fastgan.bench import bias_act, class_loss, conv_pool, convolution, fuse, gan_loss, norm_act, resize_conv
+from fastgan.bench.cases import bias_act, class_loss, conv_pool, convolution, fuse, gan_loss, norm_act, resize_conv
 from fastgan.bench.timing import Row, failure, interleaved, rows
 from fastgan.messages import log
 from fastgan.training import process
+
+OURS = "fastgan"  # the variant of ours, in every case of an op
 
 
 class Case(Protocol):
@@ -78,7 +80,7 @@ def measure(rounds: int = 15, device: str = "cpu", only: Sequence[str] = ()) -> 
                 raise
             # Elsewhere than on the machine that the kernels were made on, the other cases are worth having.
             log.warning("%s: %s", case, error)
-            result.append(failure(str(case), "fastgan", str(error).splitlines()[0], case.facts))
+            result.append(failure(str(case), OURS, str(error).splitlines()[0], case.facts))
             continue
         result += rows(str(case), interleaved(calls, rounds=rounds, device=device), case.facts)
     return result

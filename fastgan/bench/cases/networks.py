@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import fastgan
 from fastgan import networks as nets
-from fastgan.bench import apart
+from fastgan.bench import isolation
 from fastgan.bench.timing import Row, WrongResult
 from fastgan.messages import log
 from fastgan.training import process
@@ -288,7 +288,7 @@ def measure(
             check(case, dtype)
             variants = {how: (case.name, dtype, how) for how in case.hows(compiled)}
             peers = {"compile": "eager"} if compiled else {}
-            ready = apart.ready("fastgan.bench.networks:variant", variants, peers, limit)
+            ready = isolation.ready("fastgan.bench.cases.networks:variant", variants, peers, limit)
             facts = {"network": case.name, "batch": case.batch, "dtype": dtype, "GFLOP": gflop}
             title = f"{case.title}, batch {case.batch}, {dtype}"
             result += ready.rows(title, facts, case.batch, rounds, memory)

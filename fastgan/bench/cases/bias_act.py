@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fastgan import fuse, ops
-from fastgan.bench.norm_act import DCGAN_SHAPES, TINY
+from fastgan.bench.cases.norm_act import DCGAN_SHAPES, TINY
 from fastgan.bench.timing import all_captured, check_accuracy
 
 Calls = dict[str, Callable[[], list[Tensor]]]

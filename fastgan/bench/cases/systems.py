@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastgan import backend
-from fastgan.bench import apart
+from fastgan.bench import isolation
 from fastgan.bench.timing import Row
 from fastgan.data import Batch
 from fastgan.messages import log
@@ -74,7 +74,7 @@ def measure(only: Sequence[str] = (), dtypes: Sequence[str] = DTYPES, rounds: in
         for dtype in dtypes:
             log.info("%s, %s", name, dtype)
             check(name, dtype)
-            ready = apart.ready("fastgan.bench.systems:variant", {how: (name, dtype, how) for how in HOWS})
+            ready = isolation.ready("fastgan.bench.cases.systems:variant", {how: (name, dtype, how) for how in HOWS})
             facts = {"system": name, "batch": BATCH, "dtype": dtype}
             result += ready.rows(f"{name} 32x32 step, batch {BATCH}, {dtype}", facts, BATCH, rounds, memory=False)
     return result
@@ -87,4 +87,4 @@ def check(name: str, dtype: str, batch: int = 8) -> None:
         call = variant(name, dtype, how, batch)
         torch.manual_seed(1)
         losses.append(call())
-    apart.agree(losses[1], losses[0], 1e-3 if dtype == "float32" else 0.05)
+    isolation.agree(losses[1], losses[0], 1e-3 if dtype == "float32" else 0.05)

@@ -48,7 +48,7 @@ def run(maker: str, arguments: tuple[Any, ...], *, calls: int = 2, limit: float 
     job = json.dumps([maker, arguments, calls, torch.get_num_threads()])
     # Files, not pipes: those would stay open as long as a process that torch.compile started.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        command = [sys.executable, "-m", "fastgan.bench.apart", job]
+        command = [sys.executable, "-m", "fastgan.bench.isolation", job]
         with _sigterm_raises():
             process = subprocess.Popen(command, stdout=out, stderr=err, start_new_session=True)
             _running.add(process)

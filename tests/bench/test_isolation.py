@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from fastgan.bench import apart
+from fastgan.bench import isolation
 
 pytestmark = pytest.mark.processes
 
@@ -60,7 +60,7 @@ def alive(pid: int) -> bool:
 def test_memory_is_the_child_s_own() -> None:
     """Also where this process holds much more: a process inherits the maximum of the one that started it."""
     much = torch.ones(150 * 2**20)
-    held = apart.run("some_variants:holding", (100,), calls=2)
+    held = isolation.run("some_variants:holding", (100,), calls=2)
     assert 95 < held["peak MB"] - held["built MB"] < 160
     del much
 
@@ -68,8 +68,8 @@ def test_memory_is_the_child_s_own() -> None:
 def test_a_hang_ends_with_all_that_it_started(tmp_path) -> None:
     file = tmp_path / "pid"
     start = time.monotonic()
-    with pytest.raises(apart.Failed, match="not ready after 15 s"):
-        apart.run("some_variants:hanging", (str(file),), limit=15)
+    with pytest.raises(isolation.Failed, match="not ready after 15 s"):
+        isolation.run("some_variants:hanging", (str(file),), limit=15)
     assert time.monotonic() - start < 40
     pid, until = int(file.read_text()), time.monotonic() + 10  # a killed process takes a moment to go
     while alive(pid) and time.monotonic() < until:
@@ -81,15 +81,15 @@ def test_a_hang_ends_with_all_that_it_started(tmp_path) -> None:
     ("name", "reason"), [("failing", "found here"), ("crashing", "ended by signal 6"), ("absent", "absent")]
 )
 def test_a_failure_has_a_reason(name: str, reason: str) -> None:
-    with pytest.raises(apart.Failed, match=reason):
-        apart.run(f"some_variants:{name}", ())
+    with pytest.raises(isolation.Failed, match=reason):
+        isolation.run(f"some_variants:{name}", ())
 
 
 def test_as_many_threads_as_here() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
     try:
-        apart.run("some_variants:threads", (before + 1,))
+        isolation.run("some_variants:threads", (before + 1,))
     finally:
         torch.set_num_threads(before)
 
@@ -101,7 +101,7 @@ def test_ready_keeps_what_works() -> None:
         "compile, right": (1.01, 2.0),
         "fastgan": (7.0,),
     }
-    ready = apart.ready(
+    ready = isolation.ready(
         "some_variants:losses", variants, {"compile, wrong": "eager", "compile, right": "eager"}, limit=60
     )
     assert list(ready.calls) == ["eager", "compile, right", "fastgan"]
@@ -112,14 +112,14 @@ def test_ready_keeps_what_works() -> None:
 
 
 def test_memory_joins_the_rows() -> None:
-    ready = apart.ready("some_variants:holding", {"first": (20,), "second": (90,)})
+    ready = isolation.ready("some_variants:holding", {"first": (20,), "second": (90,)})
     first, second = ready.rows("case", {}, images=0, rounds=1, memory=True)
     assert 40 < second.facts["step MB"] - first.facts["step MB"] < 100
 
 
 def test_a_failing_eager_variant_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="no compiler"):
-        apart.ready("some_variants:failing", {"eager": ()})
+        isolation.ready("some_variants:failing", {"eager": ()})
 
 
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
@@ -135,7 +135,7 @@ def test_a_signal_ends_what_was_started(tmp_path, number, error) -> None:
     times: list[float] = []
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(error):
-        apart.ready("some_variants:hanging", {"compiled": (str(file),)}, {"compiled": "eager"})
+        isolation.ready("some_variants:hanging", {"compiled": (str(file),)}, {"compiled": "eager"})
     assert time.monotonic() - times[0] < 2
     end = time.monotonic() + 2
     while alive(int(file.read_text())) and time.monotonic() < end:

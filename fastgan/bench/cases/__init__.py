@@ -1,0 +1,1 @@
+"""What is measured: one op, network or step a file, with what one would run instead."""
