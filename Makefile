@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 DEMO ?= runs/demo
 # Building for CUDA takes minutes, and nothing here runs it: `make cuda` compiles it, `make emulate` tests it.
 export FASTGAN_BUILD_CUDA ?= 0
+# The tests compile again what `make install` has compiled, elsewhere.
+export FASTGAN_OBJECTS ?= $(CURDIR)/build/objects
+export CMAKE_CXX_COMPILER_LAUNCHER ?= $(abspath $(BIN))/python;$(CURDIR)/tools/compile_once.py
 NATIVE := setup.py pyproject.toml CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
 
 .DEFAULT_GOAL := help

@@ -35,6 +35,12 @@ print(backend.choose("norm_act", "cpu"), backend.build_config().get("cpu_capabil
 """
 
 
+@pytest.fixture(autouse=True)
+def _no_path_of_this_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is imported is what was installed, not what PYTHONPATH names."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """The sources as git would hand them out, without what was built in this tree."""
