@@ -89,6 +89,7 @@ def _reduce_ex(self: Any, protocol: Any) -> Any:
     return make, arguments, *state
 
 
+# Pickles name this function and `_unpickled`, here.
 def _new(kind: _Kind) -> Any:
     return kind.kind.__new__(kind.kind)
 

@@ -126,3 +126,17 @@ def test_other_processes(tmp_path):
         found, count = torch.load(tmp_path / f"{name}.pt")
         assert count == places(fused)
         assert_equal(found, expected)
+
+
+def test_a_pickle_names_what_will_be_there():
+    """Pickles are kept: what one names of FastGAN must not move."""
+    named = set()
+
+    class Reader(pickle.Unpickler):
+        def find_class(self, module, name):
+            named.add(f"{module}.{name}")
+            return super().find_class(module, name)
+
+    assert is_fused(Reader(io.BytesIO(pickle.dumps(fuse(Residual())))).load())
+    ours = {name for name in named if name.startswith("fastgan.")}
+    assert ours == {"fastgan.fusion.rewrite._new", "fastgan.fusion.rewrite._unpickled"}
