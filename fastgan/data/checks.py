@@ -94,3 +94,9 @@ def _outside(what: str, values: Tensor, low: float, high: float) -> str:
     if low >= 0 and high <= 256:
         advice = f"they seem to lie in [0, 255]: give uint8, or images / 127.5 - 1; {CLAMP}"
     return f"{what}: values run from {low:g} to {high:g}, outside [-1, 1]: {advice}"
+
+
+def check_positive_int(name: str, value: int) -> None:
+    """Raises ValueError unless value is an int >= 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")

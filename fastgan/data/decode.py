@@ -69,16 +69,49 @@ _FILTER = ("ignore", None, Warning, re.compile(r"PIL(\.|$)"), 0)
 class Header(NamedTuple):
     """What a picture's first bytes tell."""
 
-    side: int  # pixels, the shorter
-    ratio: float  # of the longer to the shorter
+    height: int  # pixels
+    width: int
     channels: int  # 1 or 3
 
+    @property
+    def side(self) -> int:
+        """Pixels of the shorter side."""
+        return min(self.width, self.height)
 
-def probe(file: BinaryIO | bytes) -> Header:
-    """What the header of a picture says. Raises Unusable."""
+    @property
+    def ratio(self) -> float:
+        """Of the longer side to the shorter."""
+        return max(self.width, self.height) / self.side
+
+
+class Half(NamedTuple):
+    """The left or the right half of each picture. exact: the picture must be twice as wide as high."""
+
+    side: str
+    exact: bool
+
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """That of the half. Raises Unusable."""
+        if width < 2 or (self.exact and not twice_as_wide(width, height)):
+            raise Unusable(f"{width}x{height} pixels, not twice as wide as high")
+        return width // 2, height
+
+    def of(self, picture: Image.Image) -> Image.Image:
+        width, height = self.size(*picture.size)
+        left = 0 if self.side == "left" else picture.width - width
+        return picture.crop((left, 0, left + width, height))
+
+
+def twice_as_wide(width: int, height: int) -> bool:
+    """Whether a picture is two squares beside each other, but for a pixel or two."""
+    return abs(width - 2 * height) <= max(1, height // 64)
+
+
+def probe(file: BinaryIO | bytes, half: Half | None = None) -> Header:
+    """What the header of a picture says, of the half that is taken. Raises Unusable."""
     with _explained(), _opened(file) as picture:
-        side = min(picture.size)
-        return Header(side, max(picture.size) / side, 1 if picture.mode in GREY else 3)
+        width, height = half.size(*picture.size) if half else picture.size
+        return Header(height, width, 1 if picture.mode in GREY else 3)
 
 
 def brightest(file: BinaryIO | bytes) -> int | None:
@@ -91,22 +124,25 @@ def brightest(file: BinaryIO | bytes) -> int | None:
 
 
 def decode(
-    file: BinaryIO | bytes, resolution: int, channels: int, white: int | None = None
+    file: BinaryIO | bytes, resolution: int, channels: int, white: int | None = None, half: Half | None = None
 ) -> tuple[np.ndarray, list[str]]:
     """The centre square of a picture, bicubic and antialiased, and what was converted on the way.
 
     channels: 1 (ITU-R BT.601 luma) or 3 (RGB).
     white: the value that is, in pictures of integers of 16 bits or more whose file does not say so. None: 65535 where
     the picture takes more than half of that; else what 12 bits in a 16-bit file are is not known.
+    half: take that instead of the whole.
     ->  (resolution, resolution, channels) uint8, such as ["CMYK"]
     Raises Unusable, and nothing else for whatever is in the file.
     """
     with _explained(), _opened(file) as picture:
-        return _decode(picture, resolution, channels, white)
+        return _decode(picture, resolution, channels, white, half)
 
 
-def _decode(picture: Image.Image, resolution: int, channels: int, white: int | None) -> tuple[np.ndarray, list[str]]:
-    smaller = min(picture.size)
+def _decode(
+    picture: Image.Image, resolution: int, channels: int, white: int | None, half: Half | None
+) -> tuple[np.ndarray, list[str]]:
+    smaller = min(half.size(*picture.size) if half else picture.size)
     if smaller * LEAST_PART < resolution:
         raise Unusable(f"{picture.width}x{picture.height} pixels, too small for {resolution}x{resolution}")
     converted = []
@@ -117,14 +153,14 @@ def _decode(picture: Image.Image, resolution: int, channels: int, white: int | N
     if picture.mode in SIXTEEN_BITS:
         white = _white_of(picture) or white
     # libjpeg decodes at 1/2, 1/4, 1/8; twice the target leaves the bicubic filter enough to work on.
-    picture.draft(mode, (2 * resolution, 2 * resolution))
+    picture.draft(mode, (2 * resolution * (2 if half else 1), 2 * resolution))
     picture.load()
     if "exif" in picture.info or "Raw profile type exif" in picture.info or picture.format == "TIFF":
         turned = picture.getexif().get(ORIENTATION, 1)
         if turned in range(2, 9):
             converted.append("rotated by EXIF")
             picture = ImageOps.exif_transpose(picture)
-    picture = _square(picture)
+    picture = _square(half.of(picture) if half else picture)
     picture, kind = _plain(picture, mode, white)
     if kind:
         converted.append(kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -53,9 +54,13 @@ class Labels:
 
 @dataclass(frozen=True)
 class Texts:
-    """Tokens, (B, length) int64. The words stay with the source."""
+    """Tokens, (B, length) int64. The words stay with the source.
+
+    words: of the tokens, as `Vocabulary` has them; empty: not known. Two that differ in these alone are equal.
+    """
 
     length: int
+    words: tuple[str, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         return f"texts of up to {self.length} tokens"
@@ -87,6 +92,37 @@ def check_wanted(name: str, have: Mapping[str, Field], wanted: Mapping[str, Fiel
 
 def listed(fields: Mapping[str, Field]) -> str:
     return ", ".join(f"{name} ({kind})" for name, kind in fields.items()) or "nothing"
+
+
+class LazyFields(Mapping[str, Field]):
+    """Fields that are told when they are asked for: what pictures are, their headers have to say.
+
+    known: what tells each.   further: what tells those that are found last, where one is asked for that is not known.
+    """
+
+    def __init__(
+        self,
+        known: Mapping[str, Callable[[], Field]],
+        further: Callable[[], Mapping[str, Callable[[], Field]]] = dict,
+    ) -> None:
+        self._known = dict(known)
+        self._further = further
+
+    def __getitem__(self, name: str) -> Field:
+        return (self._known if name in self._known else self._all)[name]()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._known or name in self._all
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @cached_property
+    def _all(self) -> dict[str, Callable[[], Field]]:
+        return {**self._further(), **self._known}
 
 
 class Batch(Mapping[str, Tensor]):

@@ -10,11 +10,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fastgan.data.decode import Header, Unusable
-from fastgan.data.folder import open_regular
 from fastgan.data.items import Row
 from fastgan.data.lazy import IN_A_ROW, LazyPictures, header_of
 from fastgan.data.problems import Note, examples
 from fastgan.data.scan import parts_among
+from fastgan.data.sources.files import open_regular
 from fastgan.data.stream import StreamPictures
 
 TABLES = {".parquet": "parquet", ".arrow": "arrow"}
@@ -205,6 +205,16 @@ class HubPictures(LazyPictures):
         """One text a row, or empty."""
         column = self._columns.caption
         return tuple(text or "" for text in self._data[column]) if column else ()
+
+    @property
+    def captioned(self) -> bool:
+        return self._columns.caption is not None
+
+    def take(self, rows: Sequence[int]) -> "HubPictures":
+        other = self._changed(_data=self._data.select(rows), _rows=self._rows.select(rows))
+        for known in ("captions", "_labels", "survey"):
+            other.__dict__.pop(known, None)
+        return other
 
     @cached_property
     def _labels(self) -> np.ndarray:

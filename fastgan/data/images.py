@@ -1,14 +1,17 @@
 """A data set of images held in memory."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.data.fields import Field, Images, Labels, check_wanted
+from fastgan.data.checks import check_positive_int
+from fastgan.data.fields import Field, Images, Labels, Texts, check_wanted
+from fastgan.data.sources.captioned import Captioned
 
 # ITU-R BT.601, the weights of Y' for R', G', B': what JPEG and Pillow's convert("L") use.
 LUMA = (0.299, 0.587, 0.114)
@@ -20,11 +23,12 @@ DIGESTED = 16 << 20  # bytes of pixels that tell one data set from another
 
 
 @dataclass(frozen=True, eq=False)
-class ImageData:
+class ImageData(Captioned):
     """Images with what is known about each of them.
 
     images: (N, C, H, W) uint8 with N >= 1.   labels: (N,) int64, an index into `classes`, or None.
     classes: the names of the classes, empty without labels.   captions: one text an image, or empty.
+    text: how they become tokens; None: as long as the longest, with the words of the training part's.
     Raises TypeError or ValueError where these disagree.
     """
 
@@ -34,6 +38,7 @@ class ImageData:
     captions: tuple[str, ...] = ()
     name: str = "images"
     digest: str = ""  # of what it was before it was resized or made grey, where it was
+    text: Texts | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.images, Tensor) or self.images.dtype != torch.uint8:
@@ -76,28 +81,57 @@ class ImageData:
 
     @property
     def fields(self) -> dict[str, Field]:
-        """`image`, and `label` where there are labels."""
-        labels: dict[str, Field] = {} if self.labels is None else {"label": Labels(self.classes)}
-        return {"image": Images(*self.shape), **labels}
+        """`image`, `label` where there are labels, `text` where there are captions."""
+        fields: dict[str, Field] = {"image": Images(*self.shape)}
+        if self.labels is not None:
+            fields["label"] = Labels(self.classes)
+        if self.captions:
+            fields["text"] = self.text_field
+        return fields
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
         return (tuple(self.fields),)
 
-    @property
+    @cached_property
     def tensors(self) -> dict[str, Tensor]:
         """The values of every field, a row each."""
-        return {"image": self.images} if self.labels is None else {"image": self.images, "label": self.labels}
+        tensors = {"image": self.images}
+        if self.labels is not None:
+            tensors["label"] = self.labels
+        if self.captions:
+            tensors["text"] = self.tokens(range(len(self)))
+        return tensors
 
     def adapted(self, wanted: Mapping[str, Field]) -> "ImageData":
-        """The same images at the size and with the channels that are wanted, without labels where none are."""
+        """The same images at the size and with the channels that are wanted, without labels and texts where none are.
+        Where texts are wanted, images without are left out."""
         check_wanted(self.name, self.fields, {"image": self.fields["image"], **wanted})
         data = self
         if isinstance(images := wanted.get("image"), Images):
             data = data.with_channels(images.channels).resize(images.height)
-        if self.labels is None or "label" in wanted:
-            return data
-        return replace(data, digest=self._origin(), labels=None, classes=())
+        if self.labels is not None and "label" not in wanted:
+            data = replace(data, digest=self._origin(), labels=None, classes=())
+        if isinstance(text := wanted.get("text"), Texts):
+            rows, said = self.with_text(self.stems)
+            data = replace(data, text=self.wanted_text(text))
+            return data.take(rows) if said else data
+        return replace(data, captions=()) if self.captions else data
+
+    def take(self, rows: Sequence[int]) -> "ImageData":
+        """Those images alone, in that order."""
+        chosen = torch.tensor(rows, device=self.images.device)
+        return replace(
+            self,
+            images=self.images[chosen],
+            labels=None if self.labels is None else self.labels[chosen],
+            captions=tuple(self.captions[row] for row in rows) if self.captions else (),
+            digest="",
+        )
+
+    def renamed(self, name: str, text: Texts | None) -> "ImageData":
+        """The same images by another name, with texts of that field."""
+        return replace(self, name=name, text=text)
 
     def _origin(self) -> str:
         return self.digest or pixel_digest(self.images, self.labels)
@@ -151,12 +185,6 @@ def pixel_digest(images: Tensor, labels: Tensor | None) -> str:
         if part is not None:
             parts.append(part.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return hashlib.sha256(b"".join(parts)).hexdigest()
-
-
-def check_positive_int(name: str, value: int) -> None:
-    """Raises ValueError unless value is an int >= 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
 
 
 def check_channels(channels: int) -> None:

@@ -3,17 +3,18 @@
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-from fastgan.data.decode import WHITE, Header, Unusable, brightest, decode, probe, quiet
-from fastgan.data.fields import Field, Images, Labels, check_wanted
+from fastgan.data.decode import WHITE, Half, Header, Unusable, brightest, decode, probe, quiet
+from fastgan.data.fields import Field, Images, Labels, LazyFields, Texts, check_wanted
 from fastgan.data.images import check_channels, check_positive_int
 from fastgan.data.items import Row
 from fastgan.data.problems import Note, printable
+from fastgan.data.sources.captioned import Captioned
 from fastgan.data.survey import Survey
 
 SURVEYED = 20_000  # pictures whose headers are looked at: about three seconds
@@ -29,7 +30,7 @@ class Pictures:
     resolution, channels: of what is given; None is found by probing.
     """
 
-    captions: tuple[str, ...] = ()
+    captions: Sequence[str] = ()
 
     def __init__(self, name: str, classes: Sequence[str], resolution: int | None, channels: int | None) -> None:
         self.name = name
@@ -39,6 +40,7 @@ class Pictures:
         self._resolution = resolution
         self._channels = channels
         self._white: int | None = None
+        self._half: Half | None = None
         self._kept: tuple[str, ...] | None = None  # the fields that are wanted; None: all
 
     @property
@@ -68,30 +70,44 @@ class Pictures:
         return channels, resolution, resolution
 
     @property
-    def fields(self) -> dict[str, Field]:
-        """`image`, and `label` where there are classes, as far as `adapted` has left them."""
-        fields: dict[str, Field] = {}
-        if self.has("image"):
-            fields["image"] = Images(*self.shape)
-        if self.has("label"):
-            fields["label"] = Labels(self.classes)
-        return fields
+    def fields(self) -> Mapping[str, Field]:
+        """`image`, and `label` where there are classes, `text` where there are captions, as far as `adapted` has left
+        them."""
+        return LazyFields({name: partial(self.own_field, name) for name in self.own})
+
+    def own_field(self, name: str) -> Field:
+        """One of `own`."""
+        return Images(*self.shape) if name == "image" else Labels(self.classes)
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The fields of its pictures."""
+        return tuple(name for name in ("image", "label", "text") if self.has(name))
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
-        return (tuple(self.fields),)
+        return (self.own,)
 
     def adapted(self, wanted: Mapping[str, Field]) -> Any:
         """The same data set with the wanted fields alone, images of that size and channels."""
         check_wanted(printable(self.name), self.fields, wanted)
-        other = self._changed(_kept=tuple(wanted))
+        other = self.only(*wanted)
         if isinstance(images := wanted.get("image"), Images):
             other = other.with_channels(images.channels).resize(images.height)
         return other
 
+    def only(self, *fields: str) -> Any:
+        """The same data set with those of its fields alone."""
+        return self._changed(_kept=fields)
+
     def has(self, field: str) -> bool:
-        there = field == "image" or (field == "label" and bool(self.classes))
+        there = {"image": True, "label": bool(self.classes), "text": self.captioned}.get(field, False)
         return there and (self._kept is None or field in self._kept)
+
+    @property
+    def captioned(self) -> bool:
+        """Whether its pictures have texts."""
+        return False
 
     @cached_property
     def survey(self) -> Survey:
@@ -137,14 +153,15 @@ class Pictures:
 
     def _changed(self, **values: Any) -> Any:
         other = copy.copy(self)
-        other.__dict__.pop("shape", None)
+        for told in ("shape", "text_field", "vocabulary"):
+            other.__dict__.pop(told, None)
         other.__dict__.update(values)
         return other
 
     def picture(self, name: str, content: BinaryIO | bytes) -> tuple[Tensor, list[Note]]:
         """A picture as (C, H, W) uint8, and what was converted. Raises Unusable."""
         channels, resolution, _ = self.shape
-        pixels, converted = decode(content, resolution, channels, self.white)
+        pixels, converted = decode(content, resolution, channels, self.white, self._half)
         return torch.from_numpy(pixels).permute(2, 0, 1), [Note(name, kind, False) for kind in converted]
 
 
@@ -180,13 +197,39 @@ class Rows:
         raise unusable(self.name, [f"{note.picture}: {note.kind}" for note in notes])
 
 
-class LazyPictures(Rows, Pictures):
+class LazyPictures(Captioned, Rows, Pictures):
     """Map-style: `len`, and `[i]`, which gives (uint8 (C, H, W), label or None).
 
     A picture that cannot be used is replaced by the next one that can, so item i is the same at every time.
     """
 
     most_surveyed = SURVEYED
+
+    @property
+    def captioned(self) -> bool:
+        return bool(self.captions)
+
+    def own_field(self, name: str) -> Field:
+        return self.text_field if name == "text" else super().own_field(name)
+
+    @property
+    def stems(self) -> Sequence[str]:
+        return [self.picture_name(row) for row in range(len(self))]
+
+    def renamed(self, name: str, text: Texts | None) -> Any:
+        """The same data set by another name, with texts of that field."""
+        return self._changed(name=name, text=text)
+
+    def adapted(self, wanted: Mapping[str, Field]) -> Any:
+        """The same data set with the wanted fields alone. Where texts are wanted, pictures without are left out."""
+        other = super().adapted(wanted)
+        if not isinstance(text := wanted.get("text"), Texts):
+            return other
+        other = other._changed(text=self.wanted_text(text))
+        rows, said = self.with_text([self.picture_name(row) for row in range(len(self))])
+        if said:
+            other = other.take(rows)._changed(remarks=[*self.remarks, said])
+        return other
 
     @cached_property
     def white(self) -> int | None:
@@ -241,7 +284,11 @@ class LazyPictures(Rows, Pictures):
                 if not isinstance(content, bytes):
                     content.close()
         label = self._label(index) if self.has("label") else None
-        return (row if label is None else {**row, "label": label}), notes
+        if label is not None:
+            row["label"] = label
+        if self.has("text"):
+            row["text"] = self.tokens([index])[0]
+        return row, notes
 
     def _headers(self) -> Iterable[tuple[str, Header | Unusable]]:
         count = min(len(self), self.most_surveyed)
@@ -268,11 +315,11 @@ def as_item(row: Row) -> tuple[Tensor, int | None]:
     return image, label
 
 
-def header_of(open_picture: Callable[[], BinaryIO | bytes]) -> Header | Unusable:
+def header_of(open_picture: Callable[[], BinaryIO | bytes], half: Half | None = None) -> Header | Unusable:
     try:
         content = open_picture()
         try:
-            return probe(content)
+            return probe(content, half)
         finally:
             if not isinstance(content, bytes):
                 content.close()

@@ -14,6 +14,8 @@ from fastgan.data.hub import TABLES, is_hugging_face, is_table, load_hub, wrappe
 from fastgan.data.images import ImageData, check_positive_int
 from fastgan.data.lazy import Pictures
 from fastgan.data.problems import printable
+from fastgan.data.sources.names import TO, Name, check_source, parsed, two
+from fastgan.data.sources.two_sides import TwoSides
 
 _LOADERS: dict[str, Callable[[], ImageData | Points]] = {"digits": digits, "emoji": emoji, "ring": ring, "grid": grid}
 
@@ -29,12 +31,17 @@ def load(
     channels: int | None = None,
     *,
     white: int | None = None,
-) -> ImageData | Points | Pictures:
+    target: str | os.PathLike[str] | None = None,
+    source: str | None = None,
+) -> ImageData | Points | Pictures | TwoSides:
     """A data set, as it is or brought to `resolution` pixels and to 1 or 3 channels.
 
     name: one of `names()`; a folder of pictures; a .parquet or .arrow file or a folder of them; `hf:NAME`,
         `hf:NAME:CONFIG@SPLIT` (the split train by default), `hf-stream:NAME` for what Hugging Face `datasets` knows;
-        or a data set of that library.
+        or a data set of that library. `NAME@train` and `NAME@test` are parts of it; `A=>B` are two data sets.
+    target: a second data set: pairs of equal names or two domains, whichever is wanted of them.
+    source: which is the source of pairs: the "left" or "right" half of each picture, folder "A" or "B".
+        `NAME:right` says the same.
     white: the value that is, in pictures of integers of 16 bits or more, such as 4095 of 12 bits in a 16-bit file. By
         default what the file says, else 65535 where the pictures take more than half of that.
     ->  with .name, .classes, .captions but for a stream, .shape (channels, height, width), .resize, .with_channels.
@@ -46,7 +53,7 @@ def load(
         check_positive_int("resolution", resolution)
     if channels is not None:
         check_positive_int("channels", channels)
-    data: Any = wrapped(name) if is_hugging_face(name) else _named(name)
+    data: Any = wrapped(name) if is_hugging_face(name) else _named(name, target, source)
     if white is not None:
         if not isinstance(data, Pictures):
             raise ValueError(f"{data.name} is not of picture files, whose white could be said: leave white out")
@@ -59,14 +66,56 @@ def load(
 
 def absolute(name: str) -> str:
     """The name of a data set, by which `load` finds it from every directory: a path that is there becomes absolute."""
+    if sides := two(name):
+        return TO.join(map(absolute, sides))
     prefix, colon, rest = name.partition(":")
     if colon and prefix in ("hf", "hf-stream"):
         path, at, split = (rest, "", "") if os.path.exists(rest) else rest.partition("@")
         return f"{prefix}:{os.path.abspath(path)}{at}{split}" if os.path.exists(path) else name
-    return name if name in _LOADERS or not os.path.exists(name) else os.path.abspath(name)
+    said = parsed(name)
+    if said.path in _LOADERS or not os.path.exists(said.path):
+        return name
+    return str(said._replace(path=os.path.abspath(said.path)))
 
 
-def _named(name: Any) -> ImageData | Points | Pictures:
+def _named(name: Any, target: Any, source: str | None) -> ImageData | Points | Pictures | TwoSides:
+    name = _text(name)
+    if target is not None:
+        name = f"{name}{TO}{_text(target)}"
+    if source is not None:
+        check_source(source)
+        said = parsed(name)
+        if said.source not in (None, source):
+            raise ValueError(f"the source is {source}, but the name says {said.source}: say it once, not twice")
+        name = str(said._replace(source=source))
+    if sides := two(name):
+        return TwoSides(name, *(_named(side, None, None) for side in sides))
+    said = parsed(name)
+    if said.path in _LOADERS:
+        return _part(_LOADERS[said.path](), said)
+    if name.startswith(("hf:", "hf-stream:")):
+        return load_hub(name)
+    if not os.path.exists(said.path):
+        raise _unknown(said.path)
+    if is_table(said.path):
+        return _part(load_hub(said.path), said)
+    if not os.path.isdir(said.path):
+        raise ValueError(f"{printable(said.path)} is a file: give the folder of pictures, or a .parquet or .arrow file")
+    return Folder(name)
+
+
+def _part(data: Any, said: Name) -> Any:
+    """What the name says of a data set that is no folder."""
+    if said.source:
+        raise ValueError(f"{said.path} has no side {said.source}, as folders of pairs have: leave :{said.source} out")
+    if said.part is None:
+        return data
+    if not hasattr(data, "part"):
+        raise ValueError(f"{said.path} has no parts, so there is no {said.part}: leave @{said.part} out")
+    return data.part(said.part)
+
+
+def _text(name: Any) -> str:
     if isinstance(name, os.PathLike):
         name = os.path.join(os.curdir, name) if os.fspath(name) in _LOADERS else os.fspath(name)
     if not isinstance(name, str):
@@ -74,17 +123,7 @@ def _named(name: Any) -> ImageData | Points | Pictures:
             f"load takes the name or the path of a data set, not a {type(name).__name__}: a data set made in Python "
             f"goes to Batches or Trainer as it is; its items tell their size and channels"
         )
-    if name in _LOADERS:
-        return _LOADERS[name]()
-    if name.startswith(("hf:", "hf-stream:")):
-        return load_hub(name)
-    if not os.path.exists(name):
-        raise _unknown(name)
-    if is_table(name):
-        return load_hub(name)
-    if not os.path.isdir(name):
-        raise ValueError(f"{printable(name)} is a file: give the folder of pictures, or a .parquet or .arrow file")
-    return Folder(name)
+    return name
 
 
 def _unknown(name: str) -> ValueError:

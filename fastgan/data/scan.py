@@ -4,7 +4,7 @@ import errno
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from PIL import features
 from fastgan.data.decode import EXTENSIONS
 from fastgan.data.problems import EXAMPLES, examples, printable
 from fastgan.data.sources.parts import TESTING, TRAINING, word_of
-from fastgan.data.sources.table import CAPTIONS
+from fastgan.data.sources.table import TABLES
 
 # An error of the process or the machine, not of the picture.
 NOT_THE_PICTURES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -37,7 +37,8 @@ BY_COMMANDS = {"grid.png", "interpolation.png", "arithmetic.png", "projection.pn
 MARK = b"tEXtSoftware\0FastGAN"
 BEGINNING = 128  # bytes of a PNG file in which that lies
 
-NO_DATA = {CAPTIONS, "thumbs.db", "desktop.ini"}  # files that go without saying
+TEXT = ".txt"
+NO_DATA = {*TABLES, "thumbs.db", "desktop.ini"}  # files that go without saying
 
 PARTS = {*TRAINING, *TESTING}  # folders that are parts of a data set, not classes of it
 
@@ -46,6 +47,7 @@ class Found(NamedTuple):
     paths: list[str]  # of the pictures, relative, sorted
     remarks: list[str]  # what was left out, a line each
     left_out: dict[str, int]  # files of kinds that are not read, by kind, and what FastGAN has drawn
+    texts: dict[str, str]  # files of texts beside pictures, by the paths of both without extension
 
 
 def scan(root: str, *, runs: bool = False) -> Found:
@@ -57,6 +59,7 @@ def scan(root: str, *, runs: bool = False) -> Found:
     remarks: list[str] = []
     skipped: list[str] = []  # what FastGAN has drawn, and directories of runs
     unread: Counter[str] = Counter()
+    texts: dict[str, str] = {}
     visited: set[tuple[int, int]] = set()
     pending = [""]
     readable = _readable()
@@ -93,15 +96,21 @@ def scan(root: str, *, runs: bool = False) -> Found:
                     remarks.append(f"{printable(path)}: not a regular file, left out")
             elif _is(entry.is_dir):
                 pending.append(path)
+            elif extension == TEXT:
+                texts[os.path.splitext(path)[0]] = path
             elif entry.name.lower() not in NO_DATA:
                 unread[extension or "without extension"] += 1
+    beside = texts.keys() & {os.path.splitext(path)[0] for path in found} if texts else set()
+    if len(texts) > len(beside):
+        unread[TEXT] += len(texts) - len(beside)
     if skipped:
         remarks.append(f"left out, what FastGAN has drawn: {examples(skipped)}")
     if unread:
         remarks.append(_unread(unread, len(found) + unread.total()))
     # By parts, so that a folder's files stay together; the bytes of the names decide, not the locale.
     paths = sorted(found, key=lambda path: os.fsencode(path).split(os.fsencode(os.sep)))
-    return Found(paths, sorted(remarks), {**unread, **({"drawn": len(skipped)} if skipped else {})})
+    left_out = {**unread, **({"drawn": len(skipped)} if skipped else {})}
+    return Found(paths, sorted(remarks), left_out, {stem: texts[stem] for stem in beside})
 
 
 def _marked(path: str) -> bool:
@@ -123,13 +132,6 @@ def without_pictures(root: str, found: Found) -> ValueError:
         f"there is no picture in {printable(root)}{there}: files of the kinds {' '.join(sorted(_readable()))} are "
         f"taken from it and from its folders"
     )
-
-
-def training_part(paths: Sequence[str]) -> str | None:
-    """The folder to train on, where the first folders of the paths are parts of a data set and one is for training."""
-    tops = first_folders(paths)
-    training = [top for top in tops if word_of(top) in TRAINING]
-    return training[0] if len(training) == 1 and all(word_of(top) in PARTS for top in tops) else None
 
 
 def parts_among(names: Iterable[str]) -> list[str]:

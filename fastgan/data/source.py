@@ -19,7 +19,6 @@ from fastgan.data.hub import is_hugging_face, wrapped
 from fastgan.data.items import Row, field_of, row_of
 from fastgan.data.lazy import Rows
 from fastgan.data.problems import Note, printable
-from fastgan.data.registry import load
 from fastgan.data.samples import seeded
 
 
@@ -59,6 +58,8 @@ def source_of(data: Any) -> Source:
     if isinstance(data, Source):
         return data
     if isinstance(data, str | os.PathLike):
+        from fastgan.data.registry import load  # whose sources are put together of those below
+
         return load(data)
     if isinstance(data, Tensor):
         return Tensors("tensor", {"image": data})

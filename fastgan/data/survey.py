@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastgan.data.decode import LEAST_PART, Header
+from fastgan.data.decode import LEAST_PART, Header, twice_as_wide
 
 FEW = 20  # a size below which one picture in so many lies is not that of the data set
 SQUARE = 1.1  # longer by shorter side of a picture whose centre square is all but the whole
@@ -27,6 +27,11 @@ class Survey(NamedTuple):
         kept = sides * LEAST_PART >= np.median(sides)
         side = int(np.sort(sides[kept])[kept.sum() // FEW])
         return side, max(header.channels for header, keep in zip(self.headers, kept) if keep)
+
+    def side_by_side(self) -> bool:
+        """Whether nine of ten pictures are twice as wide as high: two beside each other."""
+        wide = sum(twice_as_wide(header.width, header.height) for header in self.headers)
+        return wide >= 0.9 * len(self.headers)
 
     def lines(self, name: str, channels: int, resolution: int) -> list[str]:
         """What becomes other than it is, made images of that shape; a line for each kind."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from fastgan.data.images import check_positive_int
+from fastgan.data.checks import check_positive_int
 from fastgan.data.problems import printable
 
 PADDING, UNKNOWN, START, END = range(4)

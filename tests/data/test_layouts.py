@@ -64,9 +64,9 @@ class TestSides:
          ("a", "b"), ("TrainA", "TrainB"), ("training-a", "training-b")],
     )  # fmt: skip
     def test_where_they_lie(self, a, b):
-        found, named = sides_of(paths(f"{a}/1.png", f"{a}/sub/2.png", f"{b}/1.jpg", "preview.png"), None)
-        assert found == (paths(f"{a}/1.png", f"{a}/sub/2.png"), paths(f"{b}/1.jpg"), ["preview.png"])
-        assert named is ("train" in a.lower())
+        found = sides_of(paths(f"{a}/1.png", f"{a}/sub/2.png", f"{b}/1.jpg", "preview.png"), None)
+        assert found[:3] == (paths(f"{a}/1.png", f"{a}/sub/2.png"), paths(f"{b}/1.jpg"), ["preview.png"])
+        assert found.named is ("train" in a.lower())
         stems = [stem_of(path, "a") for path in found.a]
         assert stems == ["1", "sub/2"]
 
@@ -79,8 +79,8 @@ class TestSides:
             for side in "AB"
         }
         for asked, part in ((None, "train"), ("train", "train"), ("test", test)):
-            found, named = sides_of(list(of.values()), asked)
-            assert (found.a, found.b, named) == ([of[part, "A"]], [of[part, "B"]], True)
+            found = sides_of(list(of.values()), asked)
+            assert (found.a, found.b, found.named) == ([of[part, "A"]], [of[part, "B"]], True)
             assert len(found.others) == 2
 
     def test_a_part_that_is_not_there(self):

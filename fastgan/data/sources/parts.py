@@ -28,13 +28,14 @@ def word_of(name: str) -> str:
 
 
 def named(names: Iterable[str], part: str) -> str | None:
-    """Of the names, the one of the part; None where there is none, or several that are called alike."""
-    found: dict[str, list[str]] = {}
-    for name in names:
-        found.setdefault(word_of(name), []).append(name)
-    called = TRAINING if part == TRAIN else TESTING
-    first = next((found[word] for word in called if word in found), [])
-    return first[0] if len(first) == 1 else None
+    """Of the names, the one of the part; None where there is none, or several that could be it."""
+    names = list(names)
+    if part == TRAIN:
+        found = [name for name in names if word_of(name) in TRAINING]
+    else:
+        first = next((word for word in TESTING if any(word_of(name) == word for name in names)), None)
+        found = [name for name in names if word_of(name) == first]
+    return found[0] if len(found) == 1 else None
 
 
 def kept_for_test(stem: str) -> bool:

@@ -15,14 +15,12 @@ _SIDE = re.compile(rf"(?:({'|'.join((*TRAINING, *TESTING))})[ _-]?)?([ab])", re.
 
 
 class Sides(NamedTuple):
-    """Paths of the pictures of two sides, relative to a folder; `stem` tells the pairs."""
+    """Paths of the pictures of two sides, relative to a folder."""
 
     a: list[str]
     b: list[str]
     others: list[str]  # of neither side or another part
-
-    def swapped(self) -> Sides:
-        return Sides(self.b, self.a, self.others)
+    named: bool  # whether folders say which pictures are of which part
 
 
 class Place(NamedTuple):
@@ -49,12 +47,15 @@ def place_of(path: str) -> Place | None:
     return None
 
 
-def sides_of(paths: Sequence[str], part: str | None) -> tuple[Sides, bool] | None:
-    """The two sides of a folder, and whether its folders say which are of the part; None where it has none, or other
-    folders beside them.
+def sides_of(paths: Sequence[str], part: str | None) -> Sides | None:
+    """The two sides of a folder; None where it has none, or other folders beside them.
 
     part: "train", "test", or None for the training part where folders say it, else for all.
+    Raises ValueError where folders say parts, but not that one.
     """
+    tops = {path.partition(os.sep)[0] for path in paths if os.sep in path}
+    if not all(_SIDE.fullmatch(top) or _is_part(top) for top in tops):
+        return None
     places = [place_of(path) for path in paths]
     if {place.side for place in places if place} != {"a", "b"}:
         return None
@@ -64,13 +65,19 @@ def sides_of(paths: Sequence[str], part: str | None) -> tuple[Sides, bool] | Non
     wanted = _wanted(named, part or TRAIN) if named else None
     if named and wanted is None:
         raise ValueError(f"there is no folder of the part {part or TRAIN}, only of {examples(sorted(named))}")
-    found = Sides([], [], [])
+    found = Sides([], [], [], bool(named))
     for path, place in zip(paths, places):
         if place is None or (named and place.part != wanted):
             found.others.append(path)
         else:
             (found.a if place.side == "a" else found.b).append(path)
-    return found, bool(named)
+    return found
+
+
+def stems_of(paths: Sequence[str], sides: Sides | None) -> list[str]:
+    """The stem of each path, by which pairs are matched and parts drawn."""
+    of = {path: side for side in ("a", "b") for path in getattr(sides, side)} if sides else {}
+    return [stem_of(path, of.get(path, "")) for path in paths]
 
 
 def stem_of(path: str, side: str = "") -> str:
