@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _options(name: str) -> int:
-    from fastgan.systems.presets import QUICK
+    from fastgan.data.fields import Images
     from fastgan.systems.registry import find
 
     system = find(name)
@@ -46,7 +46,8 @@ def _options(name: str) -> int:
     for option, default, meaning in rows:
         begin = f"  {option:{first}}  {default:{second}}  "
         print(textwrap.fill(meaning, columns, initial_indent=begin, subsequent_indent=indent) or begin.rstrip())
-    chosen = [f"{key}={text(value)}" for part in QUICK.get(name, ()) for key, value in part.items()]
+    quick = system.quick({"image": Images(3, 64, 64)}, None, None)
+    chosen = [f"{key}={text(value)}" for part in quick for key, value in part.items()]
     if chosen:
         print(textwrap.fill(f"--preset quick, without a GPU by itself: {' '.join(chosen)}", columns))
     return 0

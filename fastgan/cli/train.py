@@ -105,6 +105,7 @@ def _started(given: dict[str, Any], ranks: Any) -> Any:
 
     from fastgan.data.registry import absolute
     from fastgan.runs import config
+    from fastgan.runs.making import make
     from fastgan.runs.run import Run
     from fastgan.systems import names
     from fastgan.training import Trainer
@@ -126,59 +127,15 @@ def _started(given: dict[str, Any], ranks: Any) -> Any:
     restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     if (given.get("again") or restarted) and ranks.from_first(lambda: Run(out).saved):
         return _again(out, {name: value for name, value in given.items() if name != "init_from"})
-    data = _data(asked)
-    asked, remarks = _filled(asked, values, data, given)
-    system, data = _made(asked, data)
-    trainer = Trainer(system, data, out=out, device=asked.device, init_from=asked.init_from, **asked.settings)
-    trainer.aim(asked.steps)
+    decided = {name: value for name, value in values.items() if name not in ("system", "data", "options")}
+    # A configuration says everything; where it does not, the defaults are the paper's.
+    name = given.get("preset", "paper" if "config" in given else None)
+    system, data, settings, remarks = make(asked.system, asked.data, decided, asked.options, name)
+    steps = settings.pop("steps")
+    trainer = Trainer(system, data, out=out, **settings)
+    trainer.aim(steps)
     trainer.remarks.extend(remarks)
     return trainer
-
-
-def _data(asked: Any) -> Any:
-    from fastgan import data as datasets
-
-    return datasets.load(asked.data, channels=asked.options.get("channels"))
-
-
-def _filled(asked: Any, values: dict[str, Any], data: Any, given: dict[str, Any]) -> tuple[Any, list[str]]:
-    """The configuration with what the data ask for, and what the preset chooses where `values` do not; and what is to
-    be said of that."""
-    from fastgan.data.lazy import Pictures
-    from fastgan.runs import config
-    from fastgan.runs.run import choose_device
-    from fastgan.systems.presets import described, preset
-
-    # A configuration says everything; where it does not, the defaults are the paper's.
-    cpu = choose_device(asked.device).type == "cpu"
-    name = given.get("preset", "quick" if cpu and "config" not in given else "paper")
-    decided = {**values, **values["options"]}
-    decided = {key: value for key, value in decided.items() if key not in ("system", "data", "options")}
-    chosen = preset(asked.system, data, name, **decided)
-    remarks = []
-    if name == "quick" and (text := described(chosen)):
-        why = "" if "preset" in given else " (no GPU)"
-        remarks.append(f"preset quick{why}: {text}; --preset paper for the paper's")
-    side = chosen.options.get("resolution", 0)
-    _, height, width = data.shape
-    if 1 < side < min(height, width) and not isinstance(data, Pictures):  # which tell of it themselves
-        remarks.append(
-            f"{asked.data} has pictures of {width}x{height} pixels or more: training at {side}x{side}, --resolution N "
-            "for another size"
-        )
-    options = {**chosen.options, **asked.options}
-    return config.make({**asked.plain(), **chosen.settings, "options": options}, f"preset {name}"), remarks
-
-
-def _made(asked: Any, data: Any) -> tuple[Any, Any]:
-    """The system and its data, each as the other needs it."""
-    from fastgan.random import private
-    from fastgan.systems import create
-
-    with private(asked.seed):
-        system = create(asked.system, **asked.options)
-    channels, height, _ = system.image_shape
-    return system, data.with_channels(channels).resize(height)
 
 
 def _settings(given: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastgan import backend
+from fastgan.data.fields import Field
 from fastgan.fusion.paired import paired
 from fastgan.losses import AuxiliaryClassifier
 from fastgan.nn import Dropout, init
@@ -19,6 +20,7 @@ from fastgan.options import option
 from fastgan.options.groups import POWERS_OF_TWO
 from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, State
 from fastgan.systems.base import Part, choices
+from fastgan.systems.quick import Preset
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class ACGAN(AdversarialSystem):
 
     name: ClassVar[str] = "acgan"
     Config: ClassVar[type] = ACGANConfig
+
+    @classmethod
+    def quick(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:
+        return Preset({"width": 32, "discriminator_width": 8, "dropout": 0.3, "learning_rate": 1e-3}, {})
 
     def __init__(self, config: ACGANConfig) -> None:
         super().__init__(config)

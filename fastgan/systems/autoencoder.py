@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastgan import backend
+from fastgan.data.fields import Field
 from fastgan.distributed import mean_of_processes
 from fastgan.losses import NonSaturating
 from fastgan.nn import init
@@ -19,6 +21,7 @@ from fastgan.options import option
 from fastgan.options.groups import POWERS_OF_TWO, Adam, Networks
 from fastgan.systems.base import Part, Phase, adam, normal
 from fastgan.systems.generative import Generative
+from fastgan.systems.quick import Preset
 
 DECAY = 0.99  # of the running moments of the codes
 
@@ -55,6 +58,10 @@ class Autoencoder(Generative):
     Config: ClassVar[type] = AutoencoderConfig
     averaged: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "codes")
     loss: ClassVar[NonSaturating] = NonSaturating()
+
+    @classmethod
+    def quick(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:
+        return Preset({"width": 8, "latent": 16, "learning_rate": 2e-3}, {"steps": 500})
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__(config)

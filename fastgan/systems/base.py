@@ -20,6 +20,7 @@ from fastgan.data.panel import Panel
 from fastgan.options import build, options
 from fastgan.random import current
 from fastgan.systems.pool import ImagePool
+from fastgan.systems.quick import Preset
 from fastgan.systems.remedies import Remedy
 
 Part = tuple[Tensor, dict[str, Tensor]]  # a scalar to minimise, and detached scalars to log
@@ -97,6 +98,12 @@ class System(nn.Module, ABC):
     def options_for(cls, fields: Mapping[str, Field], given: Mapping[str, Any]) -> dict[str, Any]:
         """The options that follow from data of these fields, where they are not `given`."""
         return {}
+
+    @classmethod
+    def quick(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:
+        """The preset for minutes on a CPU, with data of these fields and so many rows (None: a stream), for so many
+        steps (None: not said)."""
+        return Preset({}, {})
 
     def told_of(self, data: Mapping[str, Any]) -> None:
         """Called with what a run knows of its data (`classes`, names among them), before training and after loading."""

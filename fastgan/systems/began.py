@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from fastgan.data.fields import Field
 from fastgan.distributed import mean_of_processes
 from fastgan.fusion.paired import paired
 from fastgan.losses import BoundaryEquilibrium
@@ -28,6 +29,7 @@ from fastgan.options.groups import (
 )  # fmt: skip
 from fastgan.systems.adversarial import AdversarialSystem, State
 from fastgan.systems.base import Part, uniform
+from fastgan.systems.quick import Preset
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,12 @@ class BEGAN(AdversarialSystem):
     name: ClassVar[str] = "began"
     Config: ClassVar[type] = BEGANConfig
     loss: Any
+
+    @classmethod
+    def quick(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:
+        networks = {"resolution": 16, "width": 16, "discriminator_width": 8, "latent": 16}
+        rates = {"learning_rate": 1e-3, "discriminator_learning_rate": 5e-4}
+        return Preset({**networks, **rates, "gamma": 1.0, "lambda_k": 0.1}, {"batch_size": 16, "steps": 4000})
 
     def __init__(self, config: BEGANConfig) -> None:
         super().__init__(config)

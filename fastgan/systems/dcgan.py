@@ -3,11 +3,13 @@ Adversarial Networks", 2016."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
+from fastgan.data.fields import Field
 from fastgan.networks import dcgan
 from fastgan.nn import init
 from fastgan.options import option
@@ -23,6 +25,7 @@ from fastgan.options.groups import (
     Players,
 )  # fmt: skip
 from fastgan.systems.adversarial import AdversarialSystem, with_dropout
+from fastgan.systems.quick import Preset, augmented, gray
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,12 @@ class DCGAN(AdversarialSystem):
 
     name: ClassVar[str] = "dcgan"
     Config: ClassVar[type] = DCGANConfig
+
+    @classmethod
+    def quick(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:
+        width = 16 if gray(fields) else 32  # as near to digits as with 32, in half of the time
+        options = {"width": width, "upsampling": "resize", "r1": 1.0, **augmented(fields, rows)}
+        return Preset(options, {"batch_size": 32})
 
     def __init__(self, config: DCGANConfig) -> None:
         super().__init__(config)

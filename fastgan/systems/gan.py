@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
 
 from torch import nn
 
+from fastgan.data.fields import Field
 from fastgan.losses import Adversarial, Hinge, LeastSquares, Minimax, NonSaturating, Relativistic, Wasserstein
 from fastgan.options import option, options
 from fastgan.options.groups import LabelNoise
 from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, with_dropout
+from fastgan.systems.quick import Preset, for_points, of_points
 
 LOSSES: dict[str, Any] = {
     loss.kind: loss for loss in (NonSaturating, Minimax, LeastSquares, Hinge, Wasserstein, Relativistic)
@@ -52,6 +55,12 @@ class GAN(AdversarialSystem):
 
     name: ClassVar[str] = "gan"
     Config: ClassVar[type] = GANConfig
+
+    @classmethod
+    def quick(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:
+        if not of_points(fields):
+            return Preset({}, {})
+        return for_points(steps, width=32, discriminator_width=64, discriminator_steps=3)
 
     def __init__(self, config: GANConfig) -> None:
         super().__init__(config)

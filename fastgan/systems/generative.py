@@ -49,7 +49,10 @@ class Generative(System):
             found |= {"channels": made.size, "resolution": 1}
         elif isinstance(made, Images):
             side = min(made.height, made.width)
-            found |= {"channels": made.channels, "resolution": min(max(32, 1 << (side.bit_length() - 1)), 64)}
+            found |= {
+                "channels": made.channels,
+                "resolution": 1 if side == 1 else min(max(32, 1 << side.bit_length() - 1), 64),
+            }
         if isinstance(label, Labels):
             found["classes"] = len(label.names)
         return {name: value for name, value in found.items() if name not in given and hasattr(cls.Config, name)}

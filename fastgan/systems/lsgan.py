@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from fastgan.data.fields import Field
 from fastgan.losses import LeastSquares
 from fastgan.nn import init
 from fastgan.options import option
 from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, with_dropout
 from fastgan.systems.base import uniform
+from fastgan.systems.quick import Preset, augmented
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,11 @@ class LSGAN(AdversarialSystem):
     name: ClassVar[str] = "lsgan"
     Config: ClassVar[type] = LSGANConfig
     Loss = LeastSquares
+
+    @classmethod
+    def quick(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:
+        options = {"width": 16, "latent": 100, "learning_rate": 2e-4, "r1": 1.0, **augmented(fields, rows)}
+        return Preset(options, {"batch_size": 32})
 
     def __init__(self, config: LSGANConfig) -> None:
         super().__init__(config)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from fastgan.data.fields import Field
 from fastgan.losses import SemiSupervised, feature_matching
 from fastgan.nn import Dropout, init
 from fastgan.options import option
@@ -28,6 +29,7 @@ from fastgan.options.groups import (
 from fastgan.random import private
 from fastgan.systems.adversarial import AdversarialSystem, State
 from fastgan.systems.base import Part, choices, evaluating, uniform
+from fastgan.systems.quick import Preset
 
 FIRST = 500  # images of 32x32 that the first lengths and biases are fitted to; fewer larger ones
 
@@ -62,6 +64,10 @@ class SGAN(AdversarialSystem):
     generator: nn.Sequential
     discriminator: Discriminator
     images: Tensor  # (classes * labels_per_class, C, H, W): the labelled ones, class by class
+
+    @classmethod
+    def quick(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:
+        return Preset({"resolution": 16, "width": 16, "learning_rate": 1e-3}, {"batch_size": 50})
 
     def __init__(self, config: SGANConfig) -> None:
         super().__init__(config)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from fastgan.data.fields import Field
 from fastgan.losses import Hinge
 from fastgan.networks import perceptron, residual
 from fastgan.options import option
 from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem, with_dropout
+from fastgan.systems.quick import STEPS, Preset, for_points, of_points
 from fastgan.systems.wgan_gp import RESOLUTIONS
 
 
@@ -46,6 +49,13 @@ class SNGAN(AdversarialSystem):
     name: ClassVar[str] = "sngan"
     Config: ClassVar[type] = SNGANConfig
     Loss = Hinge
+
+    @classmethod
+    def quick(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:
+        if of_points(fields):
+            return for_points(steps, width=128, discriminator_width=128)
+        widths = {"width": 32, "discriminator_width": 32}
+        return Preset({**widths, "discriminator_steps": 2, "decay_steps": steps or STEPS}, {"batch_size": 16})
 
     def __init__(self, config: SNGANConfig) -> None:
         super().__init__(config)

@@ -9,12 +9,14 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from fastgan.data.fields import Field
 from fastgan.losses import Wasserstein
 from fastgan.options import option
 from fastgan.options.groups import R1, Adam, Augmentation, Decay, Forgetting, LabelNoise, Players
 from fastgan.systems.adversarial import State
 from fastgan.systems.base import Part
 from fastgan.systems.dcgan import DCGAN, DCGANNetworks
+from fastgan.systems.quick import Preset
 
 NO_TARGETS = "a critic has no targets that could be moved"
 
@@ -39,6 +41,10 @@ class WGAN(DCGAN):
     name: ClassVar[str] = "wgan"
     Config: ClassVar[type] = WGANConfig
     Loss = Wasserstein
+
+    @classmethod
+    def quick(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:
+        return Preset({"width": 32, "learning_rate": 2e-4}, {"batch_size": 32})
 
     def optimizer(self, network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
         return torch.optim.RMSprop(network.parameters(), lr=learning_rate)

@@ -8,12 +8,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from fastgan.data.fields import Field
 from fastgan.losses import Wasserstein, gradient_penalty
 from fastgan.networks import perceptron, residual
 from fastgan.options import option
 from fastgan.options.groups import R1, Adam, Augmentation, Decay, Forgetting, LabelNoise, Networks, Players
 from fastgan.systems.adversarial import AdversarialSystem, with_dropout
 from fastgan.systems.base import Part
+from fastgan.systems.quick import Preset, for_points, of_points
 from fastgan.systems.wgan import NO_TARGETS
 
 RESOLUTIONS = (1, 32, 64)
@@ -42,6 +44,12 @@ class WGANGP(AdversarialSystem):
     name: ClassVar[str] = "wgan-gp"
     Config: ClassVar[type] = WGANGPConfig
     Loss = Wasserstein
+
+    @classmethod
+    def quick(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:
+        if of_points(fields):
+            return for_points(steps, width=128, penalty=0.1)
+        return Preset({"width": 16, "learning_rate": 2e-4, "discriminator_steps": 2}, {"batch_size": 32})
 
     def __init__(self, config: WGANGPConfig) -> None:
         super().__init__(config)

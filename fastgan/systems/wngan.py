@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from fastgan import ops
+from fastgan.data.fields import Field
 from fastgan.losses import Adversarial, LeastSquares, NonSaturating
 from fastgan.nn import init
 from fastgan.options import option
@@ -29,6 +30,7 @@ from fastgan.options.groups import (
 )  # fmt: skip
 from fastgan.systems.adversarial import AdversarialSystem, with_dropout
 from fastgan.systems.base import evaluating
+from fastgan.systems.quick import Preset
 
 LOSSES: dict[str, Any] = {"non_saturating": NonSaturating, "least_squares": LeastSquares}
 
@@ -55,6 +57,11 @@ class WNGAN(AdversarialSystem):
 
     name: ClassVar[str] = "wngan"
     Config: ClassVar[type] = WNGANConfig
+
+    @classmethod
+    def quick(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:
+        networks = {"resolution": 16, "width": 16, "latent": 32}
+        return Preset({**networks, "learning_rate": 2e-4, "r1": 1.0}, {"batch_size": 32, "steps": 4000})
 
     def __init__(self, config: WNGANConfig) -> None:
         super().__init__(config)

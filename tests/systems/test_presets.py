@@ -10,7 +10,7 @@ from fastgan.options import build
 from fastgan.runs import Settings
 from fastgan.runs.config import Config
 from fastgan.systems import create, names, preset
-from fastgan.systems.presets import POINTS, described
+from fastgan.systems.presets import described
 from fastgan.systems.registry import find
 
 
@@ -29,7 +29,7 @@ def test_every_system_takes_it(system, name):
     build(Config, {**settings, "system": system}, "a run")
 
 
-@pytest.mark.parametrize("system", POINTS)
+@pytest.mark.parametrize("system", ["gan", "wgan-gp", "sngan"])
 def test_points(system):
     options, settings = preset(system, "grid", "quick", steps=700)
     assert create(system, **options).image_shape == (2, 1, 1)
@@ -72,8 +72,9 @@ def test_larger_pictures_are_made_small_and_small_ones_not_smaller_than_a_system
 
 
 def test_a_stream_has_no_size():
-    class Stream:
-        shape = (3, 64, 64)
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            yield torch.zeros(3, 64, 64, dtype=torch.uint8)
 
     assert "augment" not in preset("dcgan", Stream()).options
 
