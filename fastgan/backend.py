@@ -236,8 +236,8 @@ def recorded() -> bool:
     torch.jit.trace, torch.export and torch.onnx.export, whose result should need PyTorch alone; torch.func's transforms
     and forward-mode differentiation, which an op with a backward of its own has no rules for.
     """
-    return bool(
-        torch._C._get_tracing_state()
+    return (
+        torch._C._get_tracing_state() is not None
         or torch.compiler.is_exporting()
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0

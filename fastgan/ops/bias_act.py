@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastgan import backend as _backend
-from fastgan.ops.checks import check_parameter
+from fastgan.ops.checks import check_parameter, checked_late
 from fastgan.reference import bias_act as reference
 from fastgan.reference.activation import ACTIVATIONS
 
@@ -69,23 +69,14 @@ def bias_act(
     path = _backend.choose("bias_act", device, backend)
     if recorded:
         path, inplace = "torch", False
-    problem: Exception | None = None
     if path == "native" and not compiling:
-        # The compiled op checks everything itself, quickly and without words; a small layer would feel the check below.
-        try:
-            return _native(x, bias, act, slope, gain, clamp, inplace, _apply)
-        except Exception as error:
-            problem = error
+        return checked_late(_native, _check, x, bias, act, slope, gain, clamp, inplace)
     if not _backend.traced():
         _check(x, bias, act, slope, gain, clamp, inplace)
-    if problem is not None:
-        raise problem
-    if path == "native":
-        return _native(x, bias, act, slope, gain, clamp, False, _BiasAct.apply)
-    return _composed(x, bias, act, slope, gain, clamp, inplace and not compiling)
+    return (_native if path == "native" else _composed)(x, bias, act, slope, gain, clamp, inplace and not compiling)
 
 
-def _native(x, bias, act, slope, gain, clamp, inplace, apply):
+def _native(x, bias, act, slope, gain, clamp, inplace):
     if x.numel() == 0:
         _check(x, bias, act, slope, gain, clamp, inplace)
         return _composed(x, bias, act, slope, gain, clamp, inplace)  # PyTorch defines what comes of nothing at all
@@ -102,6 +93,7 @@ def _native(x, bias, act, slope, gain, clamp, inplace, apply):
         x, inplace = x.contiguous(), False
     inplace = inplace and suffices and gain == 1 and _may_overwrite(x, bias)
     settings = _NUMBER[act], alpha, gain, math.inf if clamp is None else clamp
+    apply = _BiasAct.apply if torch.compiler.is_compiling() else _apply
     return apply(x, bias, slope, settings, suffices, inplace)
 
 

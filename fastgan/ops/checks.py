@@ -1,11 +1,26 @@
-"""The complaint that several ops have in common."""
+"""The complaints that several ops have in common, and when they are made."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def checked_late(native: Callable[..., Any], check: Callable[..., None], *arguments: Any) -> Any:
+    """native(*arguments), and only where that fails check(*arguments), which says in words what is wrong: compiled ops
+    check everything themselves, quickly and without words, and a small layer would feel the check in Python."""
+    try:
+        return native(*arguments)
+    except Exception as error:
+        problem = error
+    try:
+        check(*arguments)
+        raise problem
+    finally:
+        del problem  # whose traceback holds this frame
 
 
 def check_parameter(op: str, name: str, t: Any, x: Tensor, *lengths: int) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fastgan import backend as _backend
+from fastgan.ops.checks import checked_late
 from fastgan.ops.gan_loss import PLAYERS, check_logits, common_dtype, is_one
 from fastgan.reference import class_loss as reference
 from fastgan.reference.gan_loss import computed_in
@@ -69,16 +70,9 @@ def class_loss(
     path = _backend.choose("class_loss", "cpu" if some is None else some.device.type, backend)
     if torch._C._are_functorch_transforms_active():
         path = "torch"
-    problem: Exception | None = None
     if path == "native" and not torch.compiler.is_compiling():
-        # The compiled op checks everything itself, quickly and without words.
-        try:
-            return _native(*given, player)
-        except Exception as error:
-            problem = error
+        return checked_late(_native, _check, *given, player)
     _check(*given, player)
-    if problem is not None:
-        raise problem
     if path == "native":
         return _native(*given, player)
     return ClassLoss(*reference.class_loss(*given, player=player))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fastgan import backend as _backend
+from fastgan.ops.checks import checked_late
 from fastgan.random import current
 from fastgan.reference import gan_loss as reference
 from fastgan.reference.gan_loss import KINDS
@@ -96,17 +97,10 @@ def gan_loss(
     part = player == "discriminator" and (real_logits is None or fake_logits is None)
     if part or torch._C._are_functorch_transforms_active():
         path = "torch"
-    problem: Exception | None = None
     plain = label_smoothing == label_noise == label_flips == 0
     if path == "native" and plain and generator is None and not torch.compiler.is_compiling():
-        # The compiled op checks everything itself, quickly and without words; a loss is all overhead.
-        try:
-            return _native(real_logits, fake_logits, kind, player, None, None)
-        except Exception as error:
-            problem = error
+        return checked_late(_native, _check, real_logits, fake_logits, kind, player)
     _check(real_logits, fake_logits, kind, player, label_smoothing, label_noise, label_flips, generator)
-    if problem is not None:
-        raise problem
     random = None
     if label_noise or label_flips:
         given = [logits for logits in (real_logits, fake_logits) if logits is not None]
@@ -117,7 +111,7 @@ def gan_loss(
     return (_native if path == "native" else _composed)(real_logits, fake_logits, kind, player, random, labels)
 
 
-def _native(real, fake, kind, player, random, labels):
+def _native(real, fake, kind, player, random=None, labels=None):
     if real is None:
         if not fake.is_contiguous():
             fake = _dense(fake)
@@ -252,10 +246,10 @@ def _check(
     fake: Any,
     kind: Any,
     player: Any,
-    label_smoothing: Any,
-    label_noise: Any,
-    label_flips: Any,
-    generator: Any,
+    label_smoothing: Any = 0.0,
+    label_noise: Any = 0.0,
+    label_flips: Any = 0.0,
+    generator: Any = None,
 ) -> None:
     """Every complaint that a user of gan_loss can meet."""
     if not isinstance(kind, str) or kind not in KINDS:

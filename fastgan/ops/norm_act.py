@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fastgan import backend as _backend
 from fastgan import recomputation
-from fastgan.ops.checks import check_parameter
+from fastgan.ops.checks import check_parameter, checked_late
 from fastgan.reference import norm_act as reference
 from fastgan.reference.activation import ACTIVATIONS
 
@@ -67,112 +67,124 @@ def norm_act(
         ValueError: a wrong shape, device, name or number; one value a channel when training.
         RuntimeError: the named backend is not usable here.
     """
-    path = _backend.choose("norm_act", x.device.type if isinstance(x, Tensor) else "cpu", backend)
+    device = "cpu" if not isinstance(x, Tensor) or x.is_cpu else x.device.type
+    path = _backend.choose("norm_act", device, backend)
     if _backend.recorded():
         path = "torch"
-    problem: Exception | None = None
+    call = _new(_Call, (
+        x, weight, bias, running_mean, running_var,
+        act, slope, training, momentum, eps, instance, splits, process_group,
+    ))  # fmt: skip
     if path == "native" and not torch.compiler.is_compiling():
-        # The compiled op checks everything itself, quickly and without words; a small layer would feel the check below.
-        try:
-            return _native(
-                x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits,
-                process_group,
-            )  # fmt: skip
-        except Exception as error:
-            problem = error
+        return checked_late(_native, _check, call)
     if not _backend.traced():
-        _check(
-            x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits,
-            process_group,
-        )  # fmt: skip
-    if problem is not None:
-        raise problem
-    return (_native if path == "native" else _composed)(
-        x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits, process_group
-    )
+        _check(call)
+    return _native(call) if path == "native" else _composed(call)
 
 
-def _native(
-    x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits, process_group
-):  # fmt: skip
-    shared = process_group if training and not instance else None
+class _Call(NamedTuple):
+    """What norm_act was called with."""
+
+    x: Any
+    weight: Any
+    bias: Any
+    running_mean: Any
+    running_var: Any
+    act: Any
+    slope: Any
+    training: Any
+    momentum: Any
+    eps: Any
+    instance: Any
+    splits: Any
+    process_group: Any
+
+
+_new = tuple.__new__  # of a named tuple: a third of the time of its own, in Python
+
+
+class _How(NamedTuple):
+    """What the kernels are told beside tensors, and who computes the statistics."""
+
+    groups: int  # of samples with statistics of their own; 0: the running statistics
+    momentum: float
+    eps: float
+    act: int
+    alpha: float
+    instance: bool
+    in_halves: bool  # statistics that are shared, or averaged before they join the running ones, pass through Python
+    process_group: ProcessGroup | None
+
+
+def _native(call: _Call) -> Tensor:
+    x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits, group = call
+    if not training or instance:
+        group = None
     if x.numel() == 0:
-        if shared is not None:
+        if group is not None:
             raise ValueError(f"norm_act: x {tuple(x.shape)} is empty; every rank of a process group needs a sample")
-        _check(x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits, None)
-        return _composed(  # PyTorch defines what comes of nothing at all
-            x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits, None
-        )  # fmt: skip
+        call = call._replace(process_group=None)
+        _check(call)
+        return _composed(call)  # PyTorch defines what comes of nothing at all
     if not x.is_contiguous() and not _is_channels_last(x):
         x = x.contiguous()
-    alpha = 0.0
+    alpha: Any = 0.0
     if not isinstance(slope, Tensor):
         slope, alpha = None, slope
     if (act == "prelu") is (slope is None) or (training and splits != 1 and (instance or splits < 1)):
         raise ValueError  # in words by _check, like all that is wrong here
     if running_mean is not None and (running_mean.requires_grad or running_var.requires_grad):
         raise ValueError
-    groups = (x.shape[0] if instance else splits) if training else 0  # 0: the running statistics
-    settings = groups, momentum, eps, _NUMBER[act], alpha
-    # Statistics that are shared, or averaged over samples before they join the running ones, pass through Python.
-    in_halves = shared is not None or (training and instance and running_mean is not None)
+    groups = (x.shape[0] if instance else splits) if training else 0
+    in_halves = group is not None or (training and instance and running_mean is not None)
     if in_halves:  # the halves do not check the running statistics and the numbers
-        _check(
-            x, weight, bias, running_mean, running_var, act, alpha if slope is None else slope, training, momentum, eps,
-            instance, splits, shared,
-        )  # fmt: skip
+        _check(call._replace(x=x, process_group=group))
+    how = _new(_How, (groups, momentum, eps, _NUMBER[act], alpha, instance, in_halves, group))
     if torch.compiler.is_compiling():
-        return _NormAct.apply(x, weight, bias, slope, running_mean, running_var, settings, instance, in_halves, shared)
-    y = _apply(x, weight, bias, slope, running_mean, running_var, settings, instance, in_halves, shared)
-    if recomputation.active() and y.requires_grad:
+        return _NormAct.apply(x, weight, bias, slope, running_mean, running_var, how)
+    y = _apply(x, weight, bias, slope, running_mean, running_var, how)
+    if y.requires_grad and recomputation.active():
         x, weight, bias, slope, statistics = y.grad_fn.saved_tensors
-        inputs = x, statistics, weight, bias, slope, *settings[-2:]
+        inputs = x, statistics, weight, bias, slope, how.act, how.alpha
         recomputation.remember(y, torch.ops.fastgan.norm_act_apply.default, inputs)
     return y
 
 
-def _composed(
-    x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits, process_group
-):  # fmt: skip
-    return reference.composed(
-        x, weight, bias, running_mean, running_var, act=act, slope=slope, training=training, momentum=momentum,
-        eps=eps, instance=instance, splits=splits, process_group=process_group,
-    )  # fmt: skip
+def _composed(call: _Call) -> Tensor:
+    return reference.composed(*call[:5], **dict(zip(_Call._fields[5:], call[5:])))
 
 
 class _NormAct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, slope, running_mean, running_var, settings, instance, in_halves, group):
+    def forward(ctx, x, weight, bias, slope, running_mean, running_var, how):
+        groups, momentum, eps, act, alpha, _, in_halves, _ = how
         if in_halves:
-            statistics = _statistics(x, running_mean, running_var, settings, instance, group)
-            y = torch.ops.fastgan.norm_act_apply.default(x, statistics, weight, bias, slope, *settings[-2:])
+            statistics = _statistics(x, running_mean, running_var, how)
+            y = torch.ops.fastgan.norm_act_apply.default(x, statistics, weight, bias, slope, act, alpha)
         else:
             y, statistics = torch.ops.fastgan.norm_act.default(
-                x, weight, bias, slope, running_mean, running_var, *settings
+                x, weight, bias, slope, running_mean, running_var, groups, momentum, eps, act, alpha
             )
         ctx.save_for_backward(x, weight, bias, slope, statistics)
-        ctx.settings = settings, instance, group
+        ctx.how = how
         return y
 
     @staticmethod
     def backward(ctx, grad_y):
-        x, weight, bias, slope, statistics = ctx.saved_tensors
-        settings, instance, group = ctx.settings
+        how = ctx.how
         if torch.is_grad_enabled():  # create_graph=True: this gradient will itself be differentiated
-            grads = _differentiable_backward(grad_y, x, weight, bias, slope, statistics, settings, instance, group)
-            return *grads, None, None, None, None, None, None
+            return *_differentiable_backward(grad_y, ctx.saved_tensors, how), None, None, None
+        x, weight, bias, slope, statistics = saved = ctx.saved_tensors
         if grad_y.stride() != x.stride():
             grad_y = torch.empty_like(x).copy_(grad_y)
-        groups, _, _, act, alpha = settings
-        if group is None and slope is None:
+        if how.process_group is None and slope is None:
             grad_x, grad_weight, grad_bias = torch.ops.fastgan.norm_act_backward.default(
-                grad_y, x, statistics, weight, bias, groups != 0, act, alpha
+                grad_y, x, statistics, weight, bias, how.groups != 0, how.act, how.alpha
             )
             grad_weight = None if weight is None else grad_weight
             grad_bias = None if bias is None else grad_bias
-            return grad_x, grad_weight, grad_bias, None, None, None, None, None, None, None
-        halves = _backward_in_halves(grad_y, x, statistics, weight, bias, slope, groups != 0, act, alpha, group)
-        return *halves, None, None, None, None, None, None
+            return grad_x, grad_weight, grad_bias, None, None, None, None
+        return *_backward_in_halves(grad_y, saved, how), None, None, None
 
 
 # What torch.autograd.Function.apply calls in the end, without the two microseconds that it first takes to look for the
@@ -180,31 +192,24 @@ class _NormAct(torch.autograd.Function):
 _apply = super(torch.autograd.Function, _NormAct).apply
 
 
-def _differentiable_backward(
-    grad_y: Tensor,
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    slope: Tensor | None,
-    statistics: Tensor,
-    settings: tuple,
-    instance: bool,
-    group: ProcessGroup | None,
-) -> list[Tensor | None]:
+_Saved = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor]  # x, weight, bias, slope, statistics
+
+
+def _differentiable_backward(grad_y: Tensor, saved: _Saved, how: _How) -> list[Tensor | None]:
     """The gradient of the reference, as a differentiable function of grad_y, x and the parameters."""
-    groups, _, eps, act, alpha = settings
+    x, weight, bias, slope, statistics = saved
     # Of aliases: gradients of the tensors themselves would run their hooks, and pass through x into what made it, where
     # the same weight may be once more. Not of x.view_as(x), whose strides differ for a batch of one.
     x = x[...]
     weight, bias, slope = (None if t is None else t[...] for t in (weight, bias, slope))
     mean = var = None
-    if groups == 0:  # the running statistics of the forward pass, which may have changed since
+    if how.groups == 0:  # the running statistics of the forward pass, which may have changed since
         dtype = next((t.dtype for t in (weight, bias) if t is not None), statistics.dtype)
-        mean, var = statistics[0, 0].to(dtype), (statistics[1, 0] ** -2 - eps).to(dtype)
+        mean, var = statistics[0, 0].to(dtype), (statistics[1, 0] ** -2 - how.eps).to(dtype)
     y = reference.composed(
-        x, weight, bias, mean, var, act=list(ACTIVATIONS)[act], slope=alpha if slope is None else slope,
-        training=groups != 0, eps=eps, instance=instance, splits=1 if instance else max(groups, 1),
-        process_group=group,
+        x, weight, bias, mean, var, act=list(ACTIVATIONS)[how.act], slope=how.alpha if slope is None else slope,
+        training=how.groups != 0, eps=how.eps, instance=how.instance, splits=1 if how.instance else max(how.groups, 1),
+        process_group=how.process_group,
     )  # fmt: skip
     inputs = (x, weight, bias, slope)
     wanted = [t for t in inputs if t is not None and t.requires_grad]
@@ -212,16 +217,9 @@ def _differentiable_backward(
     return [next(grads) if t is not None and t.requires_grad else None for t in inputs]
 
 
-def _statistics(
-    x: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    settings: tuple,
-    instance: bool,
-    group: ProcessGroup | None,
-) -> Tensor:
+def _statistics(x: Tensor, running_mean: Tensor | None, running_var: Tensor | None, how: _How) -> Tensor:
     """Statistics of each group, [2, G, C], over all ranks of a process group; updates the running ones."""
-    groups, momentum, eps, _, _ = settings
+    groups, group = how.groups, how.process_group
     moments = torch.ops.fastgan.norm_act_moments(x, groups)  # [2, G, C] float64
     mean, var = moments
     count: Any = x.numel() / (x.shape[1] * groups)
@@ -236,40 +234,30 @@ def _statistics(
         mean = (share * means).sum(0)
         var = (share * (variances + (means - mean) ** 2)).sum(0)
         count = counts.sum(0)[0, 0]
-    reference.update_running(running_mean, running_var, mean, var, count, momentum, instance)
-    return torch.stack([mean, (var + eps).rsqrt()]).to(reference.accumulation_dtype(x.dtype))
+    reference.update_running(running_mean, running_var, mean, var, count, how.momentum, how.instance)
+    return torch.stack([mean, (var + how.eps).rsqrt()]).to(reference.accumulation_dtype(x.dtype))
 
 
-def _backward_in_halves(
-    grad_y: Tensor,
-    x: Tensor,
-    statistics: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    slope: Tensor | None,
-    training: bool,
-    act: int,
-    alpha: float,
-    group: ProcessGroup | None,
-) -> tuple[Tensor | None, ...]:
+def _backward_in_halves(grad_y: Tensor, saved: _Saved, how: _How) -> tuple[Tensor | None, ...]:
     """The backward with the sums in Python's hands: for prelu's weight, and to share them between ranks.
 
     The gradient of x takes the sums over all ranks, the parameters' only this rank's: DDP adds those up.
     """
+    x, weight, bias, slope, statistics = saved
     arguments = grad_y, x, statistics, weight, bias, slope
-    sums = torch.ops.fastgan.norm_act_backward_sums(*arguments, act, alpha)  # [3, G, C] float64
+    sums = torch.ops.fastgan.norm_act_backward_sums(*arguments, how.act, how.alpha)  # [3, G, C] float64
     count = x.numel() / (sums.shape[1] * sums.shape[2])
-    if not training:
+    if how.groups == 0:
         means = torch.zeros_like(sums)
-    elif group is None:
+    elif how.process_group is None:
         means = sums / count
     else:
         import torch.distributed as dist
 
         total = torch.cat([sums, sums.new_full((1, *sums.shape[1:]), count)])
-        dist.all_reduce(total, group=group)
+        dist.all_reduce(total, group=how.process_group)
         means = total[:3] / total[3]
-    grad_x = torch.ops.fastgan.norm_act_backward_apply(*arguments, means, act, alpha)
+    grad_x = torch.ops.fastgan.norm_act_backward_apply(*arguments, means, how.act, how.alpha)
 
     def gradient(parameter: Tensor | None, row: Tensor) -> Tensor | None:
         if parameter is None:
@@ -319,22 +307,9 @@ def _is_channels_last(x: Tensor) -> bool:
     return x.dim() > 2 and x.movedim(1, -1).is_contiguous()
 
 
-def _check(
-    x: Any,
-    weight: Any,
-    bias: Any,
-    running_mean: Any,
-    running_var: Any,
-    act: Any,
-    slope: Any,
-    training: bool,
-    momentum: Any,
-    eps: Any,
-    instance: bool,
-    splits: Any,
-    process_group: ProcessGroup | None,
-) -> None:
+def _check(call: _Call) -> None:
     """Every complaint that a user of norm_act can meet."""
+    x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits, group = call
     if not isinstance(x, Tensor):
         raise TypeError(f"norm_act: x must be a tensor (N, C, *), got {type(x).__name__}")
     if x.dtype not in _DTYPES:
@@ -377,7 +352,7 @@ def _check(
         why = "instance normalisation has no splits" if instance else f"{splits} parts do not divide it equally"
         raise ValueError(f"norm_act: splits={splits} for a batch of {shape[0]}: {why}")
     values = x.numel() // max(channels * (shape[0] if instance else splits), 1)
-    if values == 1 and (instance or process_group is None or process_group.size() == 1):  # else each rank has some
+    if values == 1 and (instance or group is None or group.size() == 1):  # else each rank has some
         raise ValueError(
             f"norm_act: one value per channel when training, from x of shape {tuple(shape)}"
             + (f" in {splits} splits" if splits > 1 else "")
