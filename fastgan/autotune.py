@@ -96,7 +96,7 @@ def tune(module: nn.Module, example_input: Any, *, rounds: int = 9) -> Report:
         UserWarning: the cache cannot be read, and is rewritten, or cannot be written.
     """
     if not isinstance(module, nn.Module):
-        raise TypeError(f"tune takes a torch.nn.Module, got {type(module).__name__}")
+        raise TypeError(f"tune takes a torch.nn.Module, not {type(module).__name__}")
     if isinstance(example_input, Tensor):
         example_input = (example_input,)
     if not (callable(example_input) or isinstance(example_input, tuple)):

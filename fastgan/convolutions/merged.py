@@ -227,7 +227,7 @@ def check(op: str, x: Any, weight: Any, bias: Any, groups: Any) -> None:
         if name == "bias" and value is None:
             continue
         if not isinstance(value, Tensor):
-            raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+            raise TypeError(f"{op}: {name} must be a tensor, not {type(value).__name__}")
         if value.dtype not in DTYPES:
             names = ", ".join(str(dtype)[6:] for dtype in DTYPES)
             raise TypeError(f"{op}: {name} is {str(value.dtype)[6:]}; accepted: {names}")
@@ -237,15 +237,15 @@ def check(op: str, x: Any, weight: Any, bias: Any, groups: Any) -> None:
         if not same:
             raise TypeError(f"{op}: x is {str(x.dtype)[6:]}, {name} {str(value.dtype)[6:]}; make them one dtype")
     if type(groups) is not int or groups < 1:
-        raise ValueError(f"{op}: groups must be a whole number >= 1, got {groups!r}")
+        raise ValueError(f"{op}: groups must be a whole number >= 1, not {groups!r}")
     if x.dim() != 4:
-        raise ValueError(f"{op}: x must be (N, C, H, W), got shape {tuple(x.shape)}")
+        raise ValueError(f"{op}: x must be (N, C, H, W), not shape {tuple(x.shape)}")
     if weight.dim() != 4 or not all(size % 2 for size in weight.shape[2:]):
-        raise ValueError(f"{op}: weight must be (O, C / groups, k, l) with odd k and l, got {tuple(weight.shape)}")
+        raise ValueError(f"{op}: weight must be (O, C / groups, k, l) with odd k and l, not {tuple(weight.shape)}")
     if weight.shape[0] % groups or weight.shape[1] * groups != x.shape[1]:
         raise ValueError(
             f"{op}: a weight {tuple(weight.shape)} with groups={groups} takes {weight.shape[1] * groups} channels and "
             f"gives a multiple of {groups}; x has {x.shape[1]} channels"
         )
     if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"{op}: bias must be ({weight.shape[0]},), got shape {tuple(bias.shape)}")
+        raise ValueError(f"{op}: bias must be ({weight.shape[0]},), not shape {tuple(bias.shape)}")

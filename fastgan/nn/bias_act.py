@@ -57,7 +57,7 @@ class BiasAct(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not backend.traced() and (x.dim() < 2 or x.shape[1] != self.channels):
-            raise ValueError(f"BiasAct takes input (N, {self.channels}, *), got shape {tuple(x.shape)}")
+            raise ValueError(f"BiasAct takes input (N, {self.channels}, *), not shape {tuple(x.shape)}")
         return ops.bias_act(x, self.bias, act=self.act, slope=self.slope, gain=self.gain, clamp=self.clamp)
 
     def extra_repr(self) -> str:

@@ -53,7 +53,7 @@ def normal(network: N, deviation: float = 0.05) -> N:
 @torch.no_grad()
 def _initialise(network: N, draw: Callable[[Tensor], object], norm: Callable[[Tensor], object] = nn.init.ones_) -> N:
     if not isinstance(network, nn.Module):
-        raise TypeError(f"an initialisation takes a torch.nn.Module and returns it, got {type(network).__name__}")
+        raise TypeError(f"an initialisation takes a torch.nn.Module and returns it, not {type(network).__name__}")
     for module in network.modules():
         if isinstance(module, _ConvNd | nn.Linear):
             _draw(module, "weight", draw)

@@ -136,7 +136,7 @@ class _NormAct(_NormBase):
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() not in self._ranks:
             ranks = " or ".join(f"{r}-D" for r in self._ranks)
-            raise ValueError(f"{type(self).__name__} takes {ranks} input (N, C, *), got shape {tuple(x.shape)}")
+            raise ValueError(f"{type(self).__name__} takes {ranks} input (N, C, *), not shape {tuple(x.shape)}")
         return apply_norm(
             self, x, self.act, self.slope, instance=self.norm == "instance", splits=self.splits,
             process_group=self.process_group,

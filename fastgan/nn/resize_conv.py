@@ -31,7 +31,7 @@ class SameConv2d(nn.Module):
         name = type(self).__name__
         kernel = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
         if len(kernel) != 2 or not all(isinstance(size, int) and size > 0 and size % 2 for size in kernel):
-            raise ValueError(f"{name}: kernel_size must be one or two odd numbers >= 1, got {kernel_size!r}")
+            raise ValueError(f"{name}: kernel_size must be one or two odd numbers >= 1, not {kernel_size!r}")
         if groups < 1 or in_channels < 1 or out_channels < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(
                 f"{name}: {in_channels} and {out_channels} channels must be positive multiples of groups={groups}"
@@ -55,7 +55,7 @@ class SameConv2d(nn.Module):
     def check(self, x: Tensor) -> None:
         if not backend.traced() and (x.dim() != 4 or x.shape[1] != self.in_channels):
             raise ValueError(
-                f"{type(self).__name__} takes input (N, {self.in_channels}, H, W), got shape {tuple(x.shape)}"
+                f"{type(self).__name__} takes input (N, {self.in_channels}, H, W), not shape {tuple(x.shape)}"
             )
 
     def extra_repr(self) -> str:

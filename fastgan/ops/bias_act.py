@@ -238,7 +238,7 @@ def _is_channels_last(x: Tensor) -> bool:
 def _check(x: Any, bias: Any, act: Any, slope: Any, gain: Any, clamp: Any, inplace: Any) -> None:
     """Every complaint that a user of bias_act can meet."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"bias_act: x must be a tensor (N, C, *), got {type(x).__name__}")
+        raise TypeError(f"bias_act: x must be a tensor (N, C, *), not {type(x).__name__}")
     if x.dtype not in _DTYPES:
         raise TypeError(f"bias_act: x is {x.dtype}; accepted: float32, bfloat16, float16, float64. Convert it first.")
     if x.layout is not torch.strided or x.is_nested:
@@ -252,15 +252,15 @@ def _check(x: Any, bias: Any, act: Any, slope: Any, gain: Any, clamp: Any, inpla
         check_parameter("bias_act", "bias", bias, x, channels)
     if act == "prelu":
         if not isinstance(slope, Tensor):
-            raise TypeError(f"bias_act: prelu takes its weight tensor as slope, (1,) or ({channels},), got {slope!r}")
+            raise TypeError(f"bias_act: prelu takes its weight tensor as slope, (1,) or ({channels},), not {slope!r}")
         check_parameter("bias_act", "slope", slope, x, 1, channels)
         if bias is not None and bias.dtype != slope.dtype:
             raise TypeError(f"bias_act: bias is {bias.dtype} and slope {slope.dtype}; they must share one dtype")
     elif not isinstance(slope, (float, int)):
-        raise TypeError(f"bias_act: {act} takes a number as slope, got {type(slope).__name__}")
+        raise TypeError(f"bias_act: {act} takes a number as slope, not {type(slope).__name__}")
     if not isinstance(gain, (float, int)) or not 0 < gain < math.inf:
-        raise ValueError(f"bias_act: gain must be a number > 0, got {gain!r}")
+        raise ValueError(f"bias_act: gain must be a number > 0, not {gain!r}")
     if clamp is not None and (not isinstance(clamp, (float, int)) or not clamp > 0):
-        raise ValueError(f"bias_act: clamp must be a number > 0 or None, got {clamp!r}")
+        raise ValueError(f"bias_act: clamp must be a number > 0 or None, not {clamp!r}")
     if not isinstance(inplace, bool):
-        raise TypeError(f"bias_act: inplace must be a bool, got {type(inplace).__name__}")
+        raise TypeError(f"bias_act: inplace must be a bool, not {type(inplace).__name__}")

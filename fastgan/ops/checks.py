@@ -26,7 +26,7 @@ def checked_late(native: Callable[..., Any], check: Callable[..., None], *argume
 def check_parameter(op: str, name: str, t: Any, x: Tensor, *lengths: int) -> None:
     """`t` must be (length,) with one of `lengths`, float32 or of the dtype of x, and where x is."""
     if not isinstance(t, Tensor):
-        raise TypeError(f"{op}: {name} must be a tensor or None, got {type(t).__name__}")
+        raise TypeError(f"{op}: {name} must be a tensor or None, not {type(t).__name__}")
     if t.dim() != 1 or all(t.shape[0] != length for length in lengths):  # torch.compile may know them as symbols
         accepted = " or ".join(f"({length},)" for length in lengths)
         raise ValueError(f"{op}: {name} has shape {tuple(t.shape)}, x has {x.shape[1]} channels; accepted: {accepted}")

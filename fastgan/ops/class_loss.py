@@ -179,7 +179,7 @@ def _check(real: Any, real_labels: Any, unlabelled: Any, fake: Any, fake_labels:
     if first is None:
         raise ValueError("class_loss: no logits were given; give real_logits, unlabelled_logits or fake_logits")
     if player == "generator" and fake is None:
-        raise ValueError("class_loss: the generator's loss needs fake_logits, got None")
+        raise ValueError("class_loss: the generator's loss needs fake_logits, not None")
     if fake_labels is not None and unlabelled is not None:
         raise ValueError(
             "class_loss: unlabelled_logits belong to the loss over K + 1 classes, whose fake rows have no labels; "
@@ -196,7 +196,7 @@ def _check_labels(name: str, x: Tensor | None, labels: Any) -> None:
     if x is None:
         raise ValueError(f"class_loss: {name}_labels without {name}_logits")
     if not isinstance(labels, Tensor):
-        raise TypeError(f"class_loss: {name}_labels must be a tensor or None, got {type(labels).__name__}")
+        raise TypeError(f"class_loss: {name}_labels must be a tensor or None, not {type(labels).__name__}")
     if labels.dtype != torch.int64:
         raise TypeError(f"class_loss: {name}_labels are {labels.dtype}; accepted: int64. Convert them by .long().")
     rows, classes = x.shape

@@ -40,7 +40,7 @@ def conv_pool(
         return reference.conv_pool(x, weight, bias, groups)
     merged.check("conv_pool", x, weight, bias, groups)
     if min(x.shape[2:]) < 2:
-        raise ValueError(f"conv_pool: x must be at least 2x2, got shape {tuple(x.shape)}")
+        raise ValueError(f"conv_pool: x must be at least 2x2, not shape {tuple(x.shape)}")
     if merged.runs("conv_pool", x, weight, groups, backend):
         return merged.pool(x, weight, bias, groups)
     return reference.conv_pool(x, weight, bias, groups)

@@ -261,9 +261,9 @@ def _check(
         if x is not None:
             check_logits("gan_loss", name, x)
         elif relativistic or (player == "generator" and name == "fake_logits"):
-            raise ValueError(f"gan_loss: the {player}'s {kind} loss needs {name}, got None")
+            raise ValueError(f"gan_loss: the {player}'s {kind} loss needs {name}, not None")
         elif real is fake:
-            raise ValueError(f"gan_loss: the {player}'s {kind} loss needs real_logits, fake_logits or both, got None")
+            raise ValueError(f"gan_loss: the {player}'s {kind} loss needs real_logits, fake_logits or both, not None")
     if real is not None and fake is not None:
         if real.device != fake.device:
             raise ValueError(
@@ -280,17 +280,17 @@ def _check(
         ("label_flips", label_flips, "a probability in [0, 1]", lambda v: 0 <= v <= 1),
     ):
         if not isinstance(value, (float, int)) or not fits(value):
-            raise ValueError(f"gan_loss: {name} must be {accepted}, got {value!r}")
+            raise ValueError(f"gan_loss: {name} must be {accepted}, not {value!r}")
         if value and (relativistic or player == "generator"):
             whose = f"the {kind} losses have" if relativistic else "the generator's losses have"
             raise ValueError(f"gan_loss: {name}={value!r}, but {whose} no labels to change; leave it 0")
     if generator is not None and not isinstance(generator, torch.Generator):
-        raise TypeError(f"gan_loss: generator must be a torch.Generator or None, got {type(generator).__name__}")
+        raise TypeError(f"gan_loss: generator must be a torch.Generator or None, not {type(generator).__name__}")
 
 
 def check_logits(op: str, name: str, x: Any) -> None:
     if not isinstance(x, Tensor):
-        raise TypeError(f"{op}: {name} must be a tensor or None, got {type(x).__name__}")
+        raise TypeError(f"{op}: {name} must be a tensor or None, not {type(x).__name__}")
     if x.dtype not in _DTYPES:
         raise TypeError(
             f"{op}: {name} are {x.dtype}; accepted: float32, bfloat16, float16, float64. Convert them first."

@@ -311,7 +311,7 @@ def _check(call: _Call) -> None:
     """Every complaint that a user of norm_act can meet."""
     x, weight, bias, running_mean, running_var, act, slope, training, momentum, eps, instance, splits, group = call
     if not isinstance(x, Tensor):
-        raise TypeError(f"norm_act: x must be a tensor (N, C, *), got {type(x).__name__}")
+        raise TypeError(f"norm_act: x must be a tensor (N, C, *), not {type(x).__name__}")
     if x.dtype not in _DTYPES:
         raise TypeError(f"norm_act: x is {x.dtype}; accepted: float32, bfloat16, float16, float64. Convert it first.")
     if x.layout is not torch.strided or x.is_nested:
@@ -330,14 +330,14 @@ def _check(call: _Call) -> None:
         raise TypeError(f"norm_act: weight, bias and running statistics are {names}; they must share one dtype")
     if act == "prelu":
         if not isinstance(slope, Tensor):
-            raise TypeError(f"norm_act: prelu takes its weight tensor as slope, (1,) or ({channels},), got {slope!r}")
+            raise TypeError(f"norm_act: prelu takes its weight tensor as slope, (1,) or ({channels},), not {slope!r}")
         check_parameter("norm_act", "slope", slope, x, 1, channels)
     elif not isinstance(slope, (float, int)):
-        raise TypeError(f"norm_act: {act} takes a number as slope, got {type(slope).__name__}")
+        raise TypeError(f"norm_act: {act} takes a number as slope, not {type(slope).__name__}")
     if not isinstance(eps, (float, int)) or not eps >= 0:
-        raise ValueError(f"norm_act: eps must be a number >= 0, got {eps!r}")
+        raise ValueError(f"norm_act: eps must be a number >= 0, not {eps!r}")
     if not isinstance(momentum, (float, int)) or not 0 <= momentum <= 1:
-        raise ValueError(f"norm_act: momentum must be a number in [0, 1], got {momentum!r}")
+        raise ValueError(f"norm_act: momentum must be a number in [0, 1], not {momentum!r}")
     if (running_mean is None) != (running_var is None):
         raise ValueError("norm_act: give both running_mean and running_var, or neither")
     if running_mean is not None and (running_mean.requires_grad or running_var.requires_grad):
@@ -347,7 +347,7 @@ def _check(call: _Call) -> None:
             raise ValueError("norm_act: training=False needs running_mean and running_var")
         return
     if not isinstance(splits, int) or splits < 1:
-        raise ValueError(f"norm_act: splits must be an integer >= 1, got {splits!r}")
+        raise ValueError(f"norm_act: splits must be an integer >= 1, not {splits!r}")
     if splits > 1 and (instance or shape[0] % splits):
         why = "instance normalisation has no splits" if instance else f"{splits} parts do not divide it equally"
         raise ValueError(f"norm_act: splits={splits} for a batch of {shape[0]}: {why}")

@@ -173,7 +173,7 @@ class TestEveryLoss:
             play(loss, player, good, good[:0])
         with pytest.raises(TypeError, match=r"fake_logits must be a tensor, or a list .* not tuple"):
             play(loss, player, good, (good, good))
-        with pytest.raises(TypeError, match="real_logits must be a tensor or None, got str"):
+        with pytest.raises(TypeError, match="real_logits must be a tensor or None, not str"):
             play(loss, player, ["a", good], [good, good])
         with pytest.raises(ValueError, match="_logits is an empty list"):
             play(loss, player, [], [])

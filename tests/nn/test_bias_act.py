@@ -73,8 +73,8 @@ def test_says_what_it_is() -> None:
     ("make", "message"),
     [
         (lambda: fnn.BiasAct(3, "gelu"), "unknown activation 'gelu'; accepted: none, relu"),
-        (lambda: fnn.BiasAct(3)(torch.randn(2, 4)), r"takes input \(N, 3, \*\), got shape \(2, 4\)"),
-        (lambda: fnn.BiasAct(3)(torch.randn(3)), r"takes input \(N, 3, \*\), got shape \(3,\)"),
+        (lambda: fnn.BiasAct(3)(torch.randn(2, 4)), r"takes input \(N, 3, \*\), not shape \(2, 4\)"),
+        (lambda: fnn.BiasAct(3)(torch.randn(3)), r"takes input \(N, 3, \*\), not shape \(3,\)"),
         (lambda: fnn.BiasAct(3, gain=0.0)(torch.randn(2, 3)), "gain must be a number > 0"),
     ],
 )

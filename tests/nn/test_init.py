@@ -71,7 +71,7 @@ def test_normalised_weights(new: bool) -> None:
 
 
 def test_says_what_is_wrong() -> None:
-    with pytest.raises(TypeError, match=r"takes a torch\.nn\.Module and returns it, got Tensor"):
+    with pytest.raises(TypeError, match=r"takes a torch\.nn\.Module and returns it, not Tensor"):
         init.dcgan(torch.ones(3))
     with pytest.raises(ValueError, match="LazyConv2d has no shape yet"):
         init.he(nn.LazyConv2d(3, 3))

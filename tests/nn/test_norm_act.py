@@ -124,7 +124,7 @@ def test_says_what_it_is() -> None:
         (lambda: fnn.NormAct2d(3, "gelu"), "unknown activation 'gelu'; accepted: none, relu"),
         (lambda: fnn.NormAct2d(3, norm="layer"), "unknown norm 'layer'; accepted: batch, instance"),
         (lambda: fnn.ConvNormAct2d(3, 4, 3, norm=None, act="swish"), "unknown activation 'swish'"),
-        (lambda: fnn.NormAct2d(3)(torch.randn(2, 3)), r"NormAct2d takes 4-D input .* got shape \(2, 3\)"),
+        (lambda: fnn.NormAct2d(3)(torch.randn(2, 3)), r"NormAct2d takes 4-D input .* not shape \(2, 3\)"),
         (lambda: fnn.NormAct2d(3)(torch.randn(2, 4, 2, 2)), "weight has shape"),
     ],
 )

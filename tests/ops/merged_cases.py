@@ -231,14 +231,14 @@ class MergedCases:
     @pytest.mark.parametrize(
         ("change", "error", "message"),
         [
-            (lambda x, w, b: ([x], w, b), TypeError, "x must be a tensor, got list"),
+            (lambda x, w, b: ([x], w, b), TypeError, "x must be a tensor, not list"),
             (lambda x, w, b: (x.long(), w, b), TypeError, "x is int64; accepted: float32, bfloat16"),
             (lambda x, w, b: (x.float(), w, b), TypeError, "x is float32, weight float64; make them one dtype"),
-            (lambda x, w, b: (x[0], w, b), ValueError, r"x must be \(N, C, H, W\), got shape \(4, 4, 6\)"),
-            (lambda x, w, b: (x, w[..., :2], b), ValueError, r"with odd k and l, got \(6, 4, 3, 2\)"),
+            (lambda x, w, b: (x[0], w, b), ValueError, r"x must be \(N, C, H, W\), not shape \(4, 4, 6\)"),
+            (lambda x, w, b: (x, w[..., :2], b), ValueError, r"with odd k and l, not \(6, 4, 3, 2\)"),
             (lambda x, w, b: (x[:, :3], w, b), ValueError, "takes 4 channels and gives a multiple of 1; x has 3"),
-            (lambda x, w, b: (x, w, b[:5]), ValueError, r"bias must be \(6,\), got shape \(5,\)"),
-            (lambda x, w, b: (x, w, b, 0), ValueError, "groups must be a whole number >= 1, got 0"),
+            (lambda x, w, b: (x, w, b[:5]), ValueError, r"bias must be \(6,\), not shape \(5,\)"),
+            (lambda x, w, b: (x, w, b, 0), ValueError, "groups must be a whole number >= 1, not 0"),
             (lambda x, w, b: (x, w, b, 2), ValueError, "takes 8 channels and gives a multiple of 2; x has 4"),
             (lambda x, w, b: (x, w.to("meta"), b), ValueError, "x is on cpu, weight on meta"),
         ],
@@ -281,8 +281,8 @@ class ModuleCases:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ((3, 4, 2), "kernel_size must be one or two odd numbers >= 1, got 2"),
-            ((3, 4, (3, 4)), r"odd numbers >= 1, got \(3, 4\)"),
+            ((3, 4, 2), "kernel_size must be one or two odd numbers >= 1, not 2"),
+            ((3, 4, (3, 4)), r"odd numbers >= 1, not \(3, 4\)"),
             ((3, 4, 3, True, 2), "3 and 4 channels must be positive multiples of groups=2"),
         ],
     )
@@ -291,5 +291,5 @@ class ModuleCases:
             self.kind(*arguments)
 
     def test_wrong_input(self):
-        with pytest.raises(ValueError, match=r"takes input \(N, 3, H, W\), got shape \(2, 4, 8, 8\)"):
+        with pytest.raises(ValueError, match=r"takes input \(N, 3, H, W\), not shape \(2, 4, 8, 8\)"):
             self.kind(3, 4)(torch.randn(2, 4, 8, 8))

@@ -25,7 +25,7 @@ class TestConvPool(MergedCases):
             assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
     def test_too_small(self):
-        with pytest.raises(ValueError, match=r"x must be at least 2x2, got shape \(2, 4, 1, 6\)"):
+        with pytest.raises(ValueError, match=r"x must be at least 2x2, not shape \(2, 4, 1, 6\)"):
             conv_pool(*leaves(size=(1, 6)))
 
 

@@ -174,7 +174,7 @@ def test_the_generator_needs_no_real_logits(kind: str, dtype: torch.dtype, path:
     case = Case(kind, "generator", dtype)
     real, fake = case.logits()
     if kind in RELATIVISTIC:
-        with pytest.raises(ValueError, match=f"the generator's {kind} loss needs real_logits, got None"):
+        with pytest.raises(ValueError, match=f"the generator's {kind} loss needs real_logits, not None"):
             ops.gan_loss(None, fake, kind=kind, player="generator", backend=path)
         return
     alone = ops.gan_loss(None, fake, kind=kind, player="generator", backend=path)

@@ -210,7 +210,7 @@ def test_cache_that_cannot_be_written(fast, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((torch.relu, example()), TypeError, r"takes a torch\.nn\.Module, got builtin"),
+        ((torch.relu, example()), TypeError, r"takes a torch\.nn\.Module, not builtin"),
         ((nn.ReLU(), [1]), TypeError, "a tensor, a tuple of the module's arguments or a function .* not list"),
         ((nn.ReLU(), None), TypeError, "not NoneType"),
     ],
