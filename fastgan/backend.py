@@ -140,6 +140,11 @@ def inside() -> str:
     return _using.get()
 
 
+# torch.compiler.assume_constant_result without its import of torch._dynamo, which takes a second: the answer is asked
+# while compiling, not traced.
+inside._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def wanted(backend: str = "auto") -> str:
     """What a backend name asks for: "auto" is that of `using`, or else FASTGAN_BACKEND, where one of them is set.
     ValueError for an unknown name."""
@@ -184,9 +189,7 @@ def choose(op: str, device: str, backend: str = "auto") -> str:
     return path
 
 
-# torch.compiler.assume_constant_result without its import of torch._dynamo, which takes a second: the answer is asked
-# while compiling, not traced.
-choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
+choose._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as that of inside
 
 
 def _choose(op: str, device: str, backend: str) -> str:
