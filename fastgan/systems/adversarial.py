@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from fastgan import backend
+from fastgan.data.fields import Batch
+from fastgan.data.panel import Panel
 from fastgan.fusion.paired import is_one_pass, paired
 from fastgan.losses import Adversarial, Lazy, NonSaturating, r1
 from fastgan.nn import DifferentiableAugment, Dropout
@@ -79,6 +81,12 @@ class AdversarialSystem(Generative):
         """Arguments of a loss."""
         given = {each.name: getattr(self.config, each.name, 0.0) for each in options(LabelNoise)}
         return {name: value for name, value in given.items() if value}
+
+    @torch.no_grad()
+    def seen(self, batch: Batch, count: int) -> list[Panel]:
+        """Augmented, as the discriminator sees them."""
+        panels = super().seen(batch, count)
+        return [replace(panel, parts={n: self.augment(x) for n, x in panel.parts.items()}) for panel in panels]
 
     def remedies(self, symptom: str) -> list[Remedy]:
         return list(ADVERSARIAL.get(symptom, ()))

@@ -145,6 +145,11 @@ class System(nn.Module, ABC):
     def probe(self, source: Any, count: int, generator: torch.Generator) -> Batch:
         """What previews are made from, `count` rows: a run draws it once and keeps it. On the system's device."""
 
+    def seen(self, batch: Batch, count: int) -> list[Panel]:
+        """At most `count` of the pictures of a batch, as the networks see them: a panel a field."""
+        pictures = {name: values[:count].float() for name, values in batch.items() if values.dim() == 4}
+        return [Panel(name, {name: images}) for name, images in pictures.items()]
+
     @abstractmethod
     def show(self, probe: Batch) -> list[Panel]:
         """What it makes of a probe, by the networks in eval mode: no state changes."""

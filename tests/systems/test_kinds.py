@@ -63,6 +63,14 @@ class TestGenerative:
         assert torch.equal(probe.latent, system.latent(9, generator()))
         assert draw(panel).shape[0] == 1
 
+    def test_seen_is_what_the_discriminator_sees(self):
+        system = create("dcgan", resolution=16, channels=1, width=4, latent=8, augment="cutout")
+        batch = Batch(image=torch.ones(6, 1, 16, 16))
+        (panel,) = system.seen(batch, 4)
+        assert panel.parts["image"].shape == (4, 1, 16, 16)
+        assert (panel.parts["image"] == 0).any(dim=(1, 2, 3)).all()
+        assert not panel.parts["image"].requires_grad
+
     def test_a_column_a_class(self):
         system = create("acgan", resolution=32, channels=1, width=8, classes=3)
         (panel,) = system.show(system.probe(load("digits", 32), 8, generator()))
@@ -156,6 +164,12 @@ class TestTranslator:
         assert torch.equal(torch.cat([first.truth, second.truth]), rows.target)
         assert torch.equal(torch.cat([first.values, second.values]), -rows.source)
         assert first.against == "target"
+
+    def test_seen_has_a_panel_a_field(self):
+        batch = Batch(a=torch.rand(5, 3, 8, 8), b=torch.rand(5, 3, 8, 8), label=torch.arange(5))
+        panels = Negative(PlainConfig()).seen(batch, 3)
+        assert [panel.name for panel in panels] == ["a", "b"]
+        assert torch.equal(panels[1].parts["b"], batch.b[:3])
 
     def test_rank_state_is_the_pools(self):
         system = Negative(PlainConfig())
