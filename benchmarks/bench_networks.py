@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from fastgan.bench.cases import networks
+from fastgan.bench.variants import Variant
 
 CASES = [(case, dtype) for case in networks.cases() for dtype in networks.DTYPES]
 
@@ -18,10 +19,10 @@ def checked(request: pytest.FixtureRequest) -> tuple[networks.NetworkCase, str]:
     return request.param
 
 
-@pytest.mark.parametrize("how", list(networks.HOWS))
-def test_step(benchmark, checked: tuple[networks.NetworkCase, str], how: str) -> None:
+@pytest.mark.parametrize("variant", networks.SUITE, ids=lambda variant: variant.name)
+def test_step(benchmark, checked: tuple[networks.NetworkCase, str], variant: Variant) -> None:
     case, dtype = checked
-    if how not in case.hows(compiled=True):
+    if variant not in case.variants(compiled=True):
         pytest.skip("the other variants are in channels_last")
     benchmark.group = f"{case.title}, batch {case.batch}, {dtype}"
-    benchmark.pedantic(networks.variant(case.name, dtype, how), rounds=5, warmup_rounds=1)
+    benchmark.pedantic(variant.make(case.name, dtype), rounds=5, warmup_rounds=1)

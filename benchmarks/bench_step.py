@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from fastgan.bench.cases import step
+from fastgan.bench.variants import Variant
 
 BATCH = 64
 
@@ -17,7 +18,7 @@ def _checked() -> None:
     step.check()
 
 
-@pytest.mark.parametrize("name", step.names("all"))
-def test_step(benchmark, name: str) -> None:
+@pytest.mark.parametrize("variant", step.chosen("all"), ids=lambda variant: variant.name)
+def test_step(benchmark, variant: Variant) -> None:
     benchmark.group = f"DCGAN 64x64, batch {BATCH}"
-    benchmark.pedantic(step.variant(name, BATCH), rounds=5, warmup_rounds=1)
+    benchmark.pedantic(variant.make(BATCH), rounds=5, warmup_rounds=1)

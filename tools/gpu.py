@@ -27,8 +27,8 @@ BATCHES = (128, 1024)
 WARM = """\
 import json, subprocess, sys
 from fastgan.bench.cases import step
-jobs = [["fastgan.bench.cases.step:variant", [name, batch, "cuda"], 1, 4]
-        for batch in map(int, sys.argv[1:]) for name in step.names("all", "cuda") if name.startswith("compile")]
+jobs = [[step.SUITE.module, variant.name, [batch, "cuda"], 1, 4]
+        for batch in map(int, sys.argv[1:]) for variant in step.chosen("all", "cuda") if variant.role == "compiled"]
 running = [subprocess.Popen([sys.executable, "-m", "fastgan.bench.isolation", json.dumps(job)]) for job in jobs]
 sys.exit(any([process.wait() for process in running]))
 """
@@ -182,8 +182,8 @@ def summary(files: dict[str, Path]) -> list[str]:
     for batch in BATCHES:
         by = {row["variant"]: row for row in rows[f"step {batch}"]}
         lines.append(f"step, batch {batch}:")
-        compiled = [name for name in by if name.startswith("compile")]
-        graphs = [name for name in by if name.startswith("CUDA graph by hand")]
+        compiled = [name for name, row in by.items() if row.get("role") == "compiled"]
+        graphs = [f"CUDA graph by hand, {dtype} channels_last" for dtype in ("float32", "bfloat16")]
         for title, others in (
             ("official", ["official, float32 contiguous"]), ("best torch.compile", compiled), ("best graph", graphs),
         ):  # fmt: skip

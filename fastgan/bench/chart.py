@@ -9,6 +9,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from fastgan.bench import timing
 from fastgan.bench.timing import Row, signature
 
 SIZE = 24  # of the text, in pixels
@@ -60,7 +61,7 @@ def draw(all_rows: Sequence[Row], machine: dict[str, Any]) -> Image.Image:
 def _fine(cases: Sequence[tuple[str, list[Row]]], machine: dict[str, Any]) -> Image.Image:
     """The same of many cases: the first variant of a case, whose bar would be 1 long, is left out."""
     lines = [
-        (f"{case}: {row.variant}" if row.variant != "fastgan" else case, row, number)
+        (f"{case}: {row.variant}" if row.variant != timing.OURS else case, row, number)
         for case, group in cases
         for number, row in enumerate(group)
         if number or len(group) == 1
@@ -98,7 +99,7 @@ def write(path: Path, all_rows: Sequence[Row], machine: dict[str, Any]) -> None:
 
 
 def _colour(row: Row, number: int) -> str:
-    if number == 0 or "fastgan" not in row.variant:
+    if number == 0 or row.role != "ours":
         return THEIRS
     return OURS if row.ratio >= 1 else SLOWER
 

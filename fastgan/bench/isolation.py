@@ -1,8 +1,5 @@
 """Variants in processes of their own: a torch.compile that hangs or crashes does no harm there, and memory is counted
-from a clean start.
-
-A variant is named by its maker, "module:function", and the maker's arguments; it is made the same way here and there.
-"""
+from a clean start. It is made the same way here and there."""
 
 from __future__ import annotations
 
@@ -15,10 +12,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +22,7 @@ import torch
 
 from fastgan.bench import launches
 from fastgan.bench.timing import WARM, Row, failure, interleaved, rows
+from fastgan.bench.variants import Suite, Variant, find
 from fastgan.messages import log
 
 
@@ -36,16 +33,14 @@ class Failed(RuntimeError):
 _running: set[subprocess.Popen[Any]] = set()
 
 
-def make(maker: str, arguments: tuple[Any, ...]) -> Callable[[], Any]:
-    module, _, name = maker.partition(":")
-    return getattr(import_module(module), name)(*arguments)
-
-
-def run(maker: str, arguments: tuple[Any, ...], *, calls: int = 2, limit: float = 600.0) -> dict[str, float]:
-    """Makes a variant in a new process and calls it `calls` times. Returns "built MB", what the process held before
-    the first call, and "peak MB", the most that it held. Failed after `limit` seconds, or with the error's last line.
+def run(
+    module: str, name: str, arguments: tuple[Any, ...], *, calls: int = 2, limit: float = 600.0
+) -> dict[str, float]:
+    """Makes a variant of the module's SUITE in a new process and calls it `calls` times. Returns "built MB", what the
+    process held before the first call, and "peak MB", the most that it held. Failed after `limit` seconds, or with the
+    error's last line.
     """
-    job = json.dumps([maker, arguments, calls, torch.get_num_threads()])
+    job = json.dumps([module, name, arguments, calls, torch.get_num_threads()])
     # Files, not pipes: those would stay open as long as a process that torch.compile started.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         command = [sys.executable, "-m", "fastgan.bench.isolation", job]
@@ -98,13 +93,20 @@ def _end(process: subprocess.Popen[Any]) -> None:
 
 @dataclass
 class Ready:
-    """Variants to measure, the first of which ratios refer to, and those that failed."""
+    """Variants to measure, the first of which ratios refer to, and those that failed.
 
-    maker: str
-    arguments: Mapping[str, tuple[Any, ...]]
+    arguments: of what makes each, numbers and strings.
+    """
+
+    suite: Suite
+    variants: Sequence[Variant]
+    arguments: tuple[Any, ...]
+    device: str = "cpu"
     calls: dict[str, Callable[[], Any]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
-    device: str = "cpu"
+
+    def run(self, variant: Variant, **how: Any) -> dict[str, float]:
+        return run(self.suite.module, variant.name, self.arguments, **how)
 
     def rows(self, case: str, facts: dict[str, Any], images: int, rounds: int, memory: bool) -> list[Row]:
         """Measures: times interleaved here, then the memory of each variant but torch.compile's, whose processes hold
@@ -117,65 +119,67 @@ class Ready:
                 measured[name] = replace(row, facts={**row.facts, **launches.count(call)})
         if memory:
             self.calls.clear()
-            for name in measured:
-                if not name.startswith("compile"):
-                    row, held = (
-                        measured[name],
-                        run(self.maker, self.arguments[name], calls=WARM if self.device == "cuda" else 3),
-                    )
-                    megabytes = round(held["peak MB"] - held["built MB"], 1)
-                    measured[name] = replace(row, facts={**row.facts, "step MB": megabytes})
+            for variant in self.variants:
+                if variant.name in measured and variant.role != "compiled":
+                    held = self.run(variant, calls=WARM if self.device == "cuda" else 3)
+                    row, megabytes = measured[variant.name], round(held["peak MB"] - held["built MB"], 1)
+                    measured[variant.name] = replace(row, facts={**row.facts, "step MB": megabytes})
         for name, reason in self.failed.items():
             measured[name] = failure(case, name, reason, facts)
-        return [measured[name] for name in self.arguments if name in measured]
+        return [_described(measured[variant.name], variant) for variant in self.variants]
+
+
+def _described(row: Row, variant: Variant) -> Row:
+    own = {name: value for name, value in (("dtype", variant.dtype), ("layout", variant.layout)) if value}
+    return replace(row, role=variant.role, facts={**row.facts, **own})
 
 
 def ready(
-    maker: str,
-    variants: Mapping[str, tuple[Any, ...]],
-    compiled: Mapping[str, str] | None = None,
+    suite: Suite,
+    variants: Sequence[Variant],
+    arguments: tuple[Any, ...] = (),
     limit: float = 600.0,
     device: str = "cpu",
 ) -> Ready:
-    """Makes all variants. `compiled`: those that call torch.compile, each with the eager variant whose results, a
-    sequence of losses, it must give at the first call; they are first tried apart, for at most `limit` seconds. On
-    CUDA all of them at once: compiling keeps the processor busy, not the device.
+    """Makes all variants. Compiled ones are first tried apart, for at most `limit` seconds, and must give the losses of
+    their baselines at the first call. On CUDA all of them at once: compiling keeps the processor busy, not the device.
     """
-    result = Ready(maker, variants, device=device)
+    result = Ready(suite, variants, arguments, device)
+    compiled = [variant for variant in variants if variant.role == "compiled"]
     expected: dict[str, list[float]] = {}
-    for name, arguments in variants.items():
-        if name not in (compiled or {}):
-            result.calls[name] = make(maker, arguments)
-        if name in (compiled or {}).values():
-            expected[name] = _first(result.calls[name])
-    trials = ThreadPoolExecutor(max_workers=len(compiled or ()) or 1 if device == "cuda" else 1)
+    for variant in variants:
+        if variant.role != "compiled":
+            result.calls[variant.name] = variant.make(*arguments)
+        if any(variant.name == other.baseline for other in compiled):
+            expected[variant.name] = _first(result.calls[variant.name])
+    trials = ThreadPoolExecutor(max_workers=len(compiled) or 1 if device == "cuda" else 1)
     with _sigterm_raises():
         try:
-            tried = {name: trials.submit(_tried, maker, name, variants[name], limit) for name in compiled or {}}
-            wait(tried.values())
+            tried = [trials.submit(_tried, result, variant, limit) for variant in compiled]
+            wait(tried)
         except BaseException:  # Ctrl-C: without their processes, the threads end
             trials.shutdown(wait=False, cancel_futures=True)
             for process in list(_running):
                 _end(process)
             raise
     trials.shutdown()
-    for name, eager in (compiled or {}).items():
+    for variant, trial in zip(compiled, tried):
         try:
-            tried[name].result()
-            call = make(maker, variants[name])
-            agree(_first(call), expected[eager])
+            trial.result()
+            call = variant.make(*arguments)
+            agree(_first(call), expected[variant.baseline])
         except Exception as error:  # a peer's; whatever it is, the others are measured
-            result.failed[name] = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            log.warning("%s failed: %s", name, result.failed[name])
+            result.failed[variant.name] = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            log.warning("%s failed: %s", variant.name, result.failed[variant.name])
         else:
-            result.calls[name] = call
-    result.calls = {name: result.calls[name] for name in variants if name in result.calls}
+            result.calls[variant.name] = call
+    result.calls = {v.name: result.calls[v.name] for v in variants if v.name in result.calls}
     return result
 
 
-def _tried(maker: str, name: str, arguments: tuple[Any, ...], limit: float) -> None:
-    log.info("compiling: %s, for at most %.0f s", name, limit)
-    run(maker, arguments, calls=1, limit=limit)
+def _tried(ready: Ready, variant: Variant, limit: float) -> None:
+    log.info("compiling: %s, for at most %.0f s", variant.name, limit)
+    ready.run(variant, calls=1, limit=limit)
 
 
 def _first(call: Callable[[], Any]) -> list[float]:
@@ -205,9 +209,9 @@ def _memory(field: str) -> float:
 
 
 def main() -> None:
-    maker, arguments, calls, threads = json.loads(sys.argv[1])
+    module, name, arguments, calls, threads = json.loads(sys.argv[1])
     torch.set_num_threads(threads)
-    call = make(maker, tuple(arguments))
+    call = find(module, name).make(*arguments)
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
     built = torch.cuda.memory_allocated() / 2**20 if cuda else _memory("VmRSS")
     for _ in range(calls):

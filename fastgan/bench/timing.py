@@ -18,9 +18,12 @@ from torch import Tensor
 
 import fastgan
 from fastgan import backend, strict_json
+from fastgan.bench.variants import Role
 from fastgan.messages import log
+from fastgan.training import graph
 
-WARM = 6  # calls of a variant on CUDA before it is measured
+WARM = 2 * graph.WARM  # calls of a variant on CUDA before it is measured: steps are recorded after the first half
+OURS = "fastgan"  # the variant of ours, in every case of an op
 
 
 class WrongResult(RuntimeError):
@@ -38,6 +41,7 @@ class Row:
     ratio: float  # median over the rounds of (first variant / this one)
     rounds: int
     facts: dict[str, Any]  # of the case: shape, dtype, bytes, FLOP, images a second
+    role: Role = "peer"
 
     @property
     def failed(self) -> str:
@@ -97,15 +101,15 @@ def captured(call: Callable[[], Any]) -> Callable[[], Any]:
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        for _ in range(3):
+        for _ in range(graph.WARM):
             call()
     torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    recorded = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(recorded):
         kept = call()
 
     def replay() -> Any:
-        graph.replay()
+        recorded.replay()
         return kept
 
     return replay

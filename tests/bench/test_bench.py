@@ -9,6 +9,7 @@ import torch
 
 from fastgan.bench import timing
 from fastgan.bench.cases import norm_act, peers, step
+from fastgan.bench.variants import Suite, Variant
 
 
 def test_interleaved_takes_turns() -> None:
@@ -63,20 +64,55 @@ def test_cases_run(instance: bool) -> None:
     assert [len(call()) for call in case.variants().values()] == [4, 4]
 
 
-def test_step_peers() -> None:
-    assert [name for name in step.names("none") if name.startswith("compile")] == []
-    assert [name for name in step.names() if name.startswith("compile")] == [
+def test_step_variants() -> None:
+    assert [variant for variant in step.chosen("none") if variant.role == "compiled"] == []
+    assert [variant.name for variant in step.chosen() if variant.role == "compiled"] == [
         "compile, float32 channels_last",
         "compile, bfloat16 channels_last",
     ]
-    compiled = [name for name in step.names("all") if name.startswith("compile")]
+    compiled = [variant for variant in step.chosen("all") if variant.role == "compiled"]
     assert len(compiled) == 6
-    assert step.PEERS["compile max-autotune, bfloat16 channels_last"]["transform"].keywords == {"mode": "max-autotune"}
-    assert all(f"eager, {name.partition(', ')[2]}" in step.PEERS for name in compiled)
+    for variant in compiled:  # beside the same in eager mode
+        eager = step.SUITE[variant.baseline]
+        assert (eager.role, eager.dtype, eager.layout) == ("peer", variant.dtype, variant.layout)
+    assert {v.name for v in step.chosen("none", "cuda")} - {v.name for v in step.chosen("none")} == {
+        "CUDA graph by hand, float32 channels_last",
+        "CUDA graph by hand, bfloat16 channels_last",
+        "fastgan, defaults, no graph",
+    }
+    assert next(iter(step.SUITE)).name == "official, float32 contiguous"
+
+
+def test_the_modes_of_torch_compile(monkeypatch) -> None:
+    modes = []
+    monkeypatch.setattr(torch, "compile", lambda network, mode: modes.append(mode) or network)
+    for variant in step.chosen("all"):
+        if variant.role == "compiled":
+            variant.make(2)
+    assert modes == [None] * 4 + ["reduce-overhead"] * 4 + ["max-autotune"] * 4  # two networks each
+
+
+def test_any_step_can_be_a_peer(monkeypatch) -> None:
+    """Not only stock modules with a transform."""
+    made = []
+    own = Variant("a loop of one's own", lambda batch, device: made.append((batch, device)) or (lambda: None))
+    monkeypatch.setattr(step, "chosen", lambda compiled, device: [step.SUITE["fastgan, float32"], own])
+    rows = step.measure(batch=2, rounds=1)
+    assert made == [(2, "cpu")]
+    assert [(row.variant, row.role) for row in rows] == [("fastgan, float32", "ours"), (own.name, "peer")]
+
+
+def test_a_name_is_one_variant_s() -> None:
+    suite = Suite("m", [Variant("a", lambda: list)])
+    with pytest.raises(ValueError, match="there is a variant 'a' already"):
+        suite.add(Variant("a", lambda: list))
+    with pytest.raises(ValueError, match="no variant 'b'; there are a"):
+        suite["b"]
 
 
 def test_step_measures_every_variant(monkeypatch) -> None:
-    monkeypatch.setattr(step, "names", lambda compiled, device: ["official, float32 contiguous", "fastgan, float32"])
+    names = ["official, float32 contiguous", "fastgan, float32"]
+    monkeypatch.setattr(step, "chosen", lambda compiled, device: [step.SUITE[name] for name in names])
     rows = step.measure(batch=2, rounds=1, compiled="none")
     assert [row.variant for row in rows] == ["official, float32 contiguous", "fastgan, float32"]
     assert rows[0].facts["images/s"] == pytest.approx(2000 / rows[0].milliseconds, abs=0.1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -39,6 +40,20 @@ def failing():
 
 def crashing():
     return os.abort
+
+from functools import partial
+from fastgan.bench.variants import Suite, Variant
+
+SUITE = Suite(__name__, [
+    *(Variant(make.__name__, make) for make in (holding, losses, threads, failing, crashing)),
+    Variant("hanging", hanging, "compiled", "failing"),
+    Variant("eager", partial(losses, 1.0, 2.0), layout="contiguous"),
+    Variant("wrong", partial(losses, 1.0, 2.5), "compiled", "eager"),
+    Variant("right", partial(losses, 1.01, 2.0), "compiled", "eager"),
+    Variant("fastgan", partial(losses, 7.0), "ours"),
+    Variant("first", partial(holding, 20)),
+    Variant("second", partial(holding, 90)),
+])
 """
 
 
@@ -47,6 +62,13 @@ def _variants(tmp_path, monkeypatch) -> None:
     (tmp_path / "some_variants.py").write_text(VARIANTS)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "some_variants", raising=False)
+
+
+def ready(*names: str, arguments: tuple = (), **how) -> isolation.Ready:
+    from some_variants import SUITE  # type: ignore[import-not-found]
+
+    return isolation.ready(SUITE, [SUITE[name] for name in names], arguments, **how)
 
 
 def alive(pid: int) -> bool:
@@ -60,7 +82,7 @@ def alive(pid: int) -> bool:
 def test_memory_is_the_child_s_own() -> None:
     """Also where this process holds much more: a process inherits the maximum of the one that started it."""
     much = torch.ones(150 * 2**20)
-    held = isolation.run("some_variants:holding", (100,), calls=2)
+    held = isolation.run("some_variants", "holding", (100,), calls=2)
     assert 95 < held["peak MB"] - held["built MB"] < 160
     del much
 
@@ -69,7 +91,7 @@ def test_a_hang_ends_with_all_that_it_started(tmp_path) -> None:
     file = tmp_path / "pid"
     start = time.monotonic()
     with pytest.raises(isolation.Failed, match="not ready after 15 s"):
-        isolation.run("some_variants:hanging", (str(file),), limit=15)
+        isolation.run("some_variants", "hanging", (str(file),), limit=15)
     assert time.monotonic() - start < 40
     pid, until = int(file.read_text()), time.monotonic() + 10  # a killed process takes a moment to go
     while alive(pid) and time.monotonic() < until:
@@ -78,48 +100,53 @@ def test_a_hang_ends_with_all_that_it_started(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("failing", "found here"), ("crashing", "ended by signal 6"), ("absent", "absent")]
+    ("name", "reason"),
+    [
+        ("failing", "found here"),
+        ("crashing", "ended by signal 6"),
+        ("absent", "no variant 'absent'"),
+    ],
 )
 def test_a_failure_has_a_reason(name: str, reason: str) -> None:
     with pytest.raises(isolation.Failed, match=reason):
-        isolation.run(f"some_variants:{name}", ())
+        isolation.run("some_variants", name, ())
 
 
 def test_as_many_threads_as_here() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
     try:
-        isolation.run("some_variants:threads", (before + 1,))
+        isolation.run("some_variants", "threads", (before + 1,))
     finally:
         torch.set_num_threads(before)
 
 
 def test_ready_keeps_what_works() -> None:
-    variants = {
-        "eager": (1.0, 2.0),
-        "compile, wrong": (1.0, 2.5),
-        "compile, right": (1.01, 2.0),
-        "fastgan": (7.0,),
-    }
-    ready = isolation.ready(
-        "some_variants:losses", variants, {"compile, wrong": "eager", "compile, right": "eager"}, limit=60
-    )
-    assert list(ready.calls) == ["eager", "compile, right", "fastgan"]
-    assert ready.failed["compile, wrong"].startswith("its losses are [1.0, 2.5]")
-    rows = ready.rows("case", {"batch": 2}, images=2, rounds=1, memory=False)
-    assert [row.variant for row in rows] == list(variants)
+    names = ["eager", "wrong", "right", "fastgan"]
+    made = ready(*names, limit=60)
+    assert list(made.calls) == ["eager", "right", "fastgan"]
+    assert made.failed["wrong"].startswith("its losses are [1.0, 2.5]")
+    rows = made.rows("case", {"batch": 2}, images=2, rounds=1, memory=False)
+    assert [row.variant for row in rows] == names
+    assert [row.role for row in rows] == ["peer", "compiled", "compiled", "ours"]
+    assert rows[0].facts["layout"] == "contiguous"
     assert [bool(row.failed) for row in rows] == [False, True, False, False]
 
 
 def test_memory_joins_the_rows() -> None:
-    ready = isolation.ready("some_variants:holding", {"first": (20,), "second": (90,)})
-    first, second = ready.rows("case", {}, images=0, rounds=1, memory=True)
+    first, second = ready("first", "second").rows("case", {}, images=0, rounds=1, memory=True)
     assert 40 < second.facts["step MB"] - first.facts["step MB"] < 100
+
+
+def test_a_compiled_variant_has_no_memory_of_its_own() -> None:
+    """Its process holds the compiler's as well."""
+    rows = ready("eager", "right", limit=60).rows("case", {}, images=0, rounds=1, memory=True)
+    assert ["step MB" in row.facts for row in rows] == [True, False]
 
 
 def test_a_failing_eager_variant_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="no compiler"):
-        isolation.ready("some_variants:failing", {"eager": ()})
+        ready("failing")
 
 
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
@@ -135,7 +162,7 @@ def test_a_signal_ends_what_was_started(tmp_path, number, error) -> None:
     times: list[float] = []
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(error):
-        isolation.ready("some_variants:hanging", {"compiled": (str(file),)}, {"compiled": "eager"})
+        ready("hanging", arguments=(str(file),))
     assert time.monotonic() - times[0] < 2
     end = time.monotonic() + 2
     while alive(int(file.read_text())) and time.monotonic() < end:

@@ -73,7 +73,7 @@ def test_a_wrong_slope_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) ->
                 module.negative_slope = 0.21
         return fastgan.fuse(network)
 
-    monkeypatch.setitem(networks.HOWS, FUSED, slightly_wrong)
+    monkeypatch.setitem(networks.TRANSFORMS, FUSED, slightly_wrong)
     with pytest.raises(WrongResult, match="is off by"):
         networks.check(tiny(name), "float32")
 
@@ -84,7 +84,7 @@ def test_eager_pytorch_is_not_believed_either(monkeypatch: pytest.MonkeyPatch) -
             next(network.parameters()).register_hook(lambda grad: -9 * grad)
         return network
 
-    monkeypatch.setitem(networks.HOWS, "eager", broken)
+    monkeypatch.setitem(networks.TRANSFORMS, "eager", broken)
     with pytest.raises(WrongResult, match="PyTorch's own gradients"):
         networks.check(tiny("cyclegan"), "float32")
 
@@ -123,17 +123,17 @@ def test_variants_have_the_layout_that_they_name(monkeypatch: pytest.MonkeyPatch
         networks.NetworkCase, "networks", lambda self, layout: layouts.append(layout) or made(tiny(self.name), layout)
     )
     for name, how in (("cyclegan", "eager"), ("cyclegan", f"{FUSED}, channels_last"), ("srgan", FUSED)):
-        networks.variant(name, "float32", how, batch=1)
+        networks.SUITE[how].make(name, "float32", 1)
     assert layouts == [torch.contiguous_format, torch.channels_last, torch.channels_last]
 
 
 def test_variants_and_rows() -> None:
     (case,) = networks.cases(["cyclegan"])
-    assert case.hows() == ["eager", FUSED, f"{FUSED}, channels_last"]
-    assert case.layout(FUSED) is torch.contiguous_format
-    assert case.layout(f"{FUSED}, channels_last") is torch.channels_last
-    assert tiny("srgan").hows(compiled=True) == ["eager", FUSED, "compile"]
-    assert len(networks.variant("srgan", "float32", FUSED, batch=1)()) == 1
+    assert [variant.name for variant in case.variants()] == ["eager", FUSED, f"{FUSED}, channels_last"]
+    assert case.layout(networks.SUITE[FUSED]) is torch.contiguous_format
+    assert case.layout(networks.SUITE[f"{FUSED}, channels_last"]) is torch.channels_last
+    assert [variant.name for variant in tiny("srgan").variants(compiled=True)] == ["eager", FUSED, "compile"]
+    assert len(networks.SUITE[FUSED].make("srgan", "float32", 1)()) == 1
     with pytest.raises(ValueError, match="no network 'resnet'; there are rc-dcgan, sngan"):
         networks.cases(["resnet"])
 

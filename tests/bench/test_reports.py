@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -20,6 +21,11 @@ MACHINE = {"processor": "P", "threads": 2, "torch": "2.13", "cpu_capability": "a
 def rows(**milliseconds: float) -> list[timing.Row]:
     times = {name: [value / 1e3] for name, value in milliseconds.items()}
     return timing.rows("case", times, {})
+
+
+def pair(theirs: float, ours: float, case: str = "case") -> list[timing.Row]:
+    first, second = timing.rows(case, {"eager": [theirs], "fastgan": [ours]}, {})
+    return [first, dataclasses.replace(second, role="ours")]
 
 
 def written(*given: timing.Row, **machine) -> dict:
@@ -76,18 +82,16 @@ class TestChart:
         return sum(pixel == rgb for pixel in zip(*(channel.tobytes() for channel in image.split())))
 
     def test_bars_are_as_long_as_the_ratios(self) -> None:
-        image = chart.draw(timing.rows("case", {"eager": [4.0], "fastgan": [1.0]}, {}), MACHINE)
+        image = chart.draw(pair(4.0, 1.0), MACHINE)
         assert self.count(image, chart.OURS) / self.count(image, chart.THEIRS) == pytest.approx(4, rel=0.02)
 
     def test_slower_than_the_first_is_brown(self) -> None:
-        image = chart.draw(timing.rows("case", {"eager": [1.0], "fastgan": [2.0]}, {}), MACHINE)
+        image = chart.draw(pair(1.0, 2.0), MACHINE)
         assert self.count(image, chart.OURS) == 0
         assert self.count(image, chart.SLOWER) / self.count(image, chart.THEIRS) == pytest.approx(0.5, rel=0.02)
 
     def test_many_cases_fit_a_screen(self) -> None:
-        many = [
-            row for number in range(150) for row in timing.rows(f"case {number}", {"x": [1.0], "fastgan": [0.5]}, {})
-        ]
+        many = [row for number in range(150) for row in pair(1.0, 0.5, f"case {number}")]
         image = chart.draw([*many, timing.failure("last", "compile", "no compiler", {})], MACHINE)
         assert image.width <= 2000
         assert image.height <= 2500

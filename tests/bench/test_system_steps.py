@@ -5,6 +5,7 @@ import pytest
 from fastgan import backend
 from fastgan.bench import isolation
 from fastgan.bench.cases import systems
+from fastgan.bench.variants import Variant
 from fastgan.cli import main
 from fastgan.systems import names
 
@@ -20,13 +21,14 @@ def test_the_eager_variant_runs_no_op_of_ours(monkeypatch):
     inside = []
     step = systems.Step.__call__
     monkeypatch.setattr(systems.Step, "__call__", lambda *given: inside.append(backend.inside()) or step(*given))
-    for how in systems.HOWS:
-        systems.variant("gan", "float32", how, batch=2)()
+    for variant in systems.SUITE:
+        variant.make("gan", "float32", 2)()
     assert inside == ["torch", "auto"]
 
 
 def test_different_losses_are_not_reported(monkeypatch):
-    monkeypatch.setattr(systems, "variant", lambda name, dtype, how, batch: lambda: [1.0 if how == "eager" else 2.0])
+    variants = [Variant("eager", lambda *_: lambda: [1.0]), Variant("fastgan", lambda *_: lambda: [2.0], "ours")]
+    monkeypatch.setattr(systems, "SUITE", variants)
     with pytest.raises(isolation.Failed, match=r"its losses are \[2\.0\], eager's \[1\.0\]"):
         systems.check("gan", "float32")
 

@@ -47,8 +47,8 @@ def test_parts_end_in_time_and_do_not_stop_the_others(gpu, tmp_path, capsys):
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["hangs", "fails", "works", "late"]
 
 
-def row(case, variant, milliseconds, **facts):
-    return {"case": case, "variant": variant, "milliseconds": milliseconds, "facts": facts}
+def row(case, variant, milliseconds, role="peer", **facts):
+    return {"case": case, "variant": variant, "milliseconds": milliseconds, "facts": facts, "role": role}
 
 
 def test_summary(gpu, tmp_path):
@@ -64,8 +64,8 @@ def test_summary(gpu, tmp_path):
     ]
     step = [
         row("step", "official, float32 contiguous", 9.0, kernels=300, launches=310, syncs=2),
-        row("step", "compile, bfloat16 channels_last", 4.0),
-        row("step", "compile max-autotune, float32 channels_last", 0.0, failed="not ready after 60 s"),
+        row("step", "compile, bfloat16 channels_last", 4.0, "compiled"),
+        row("step", "compile max-autotune, float32 channels_last", 0.0, "compiled", failed="not ready after 60 s"),
         row("step", "fastgan, defaults", 2.0, kernels=120, launches=3, syncs=0),
     ]
     files = {"ops": tmp_path / "ops.json", "step 128": tmp_path / "step.json", "step 1024": tmp_path / "absent.json"}

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,14 +19,15 @@ import fastgan
 from fastgan import networks as nets
 from fastgan.bench import isolation
 from fastgan.bench.timing import Row, WrongResult
+from fastgan.bench.variants import Suite, Variant
 from fastgan.messages import log
 from fastgan.training import process
 
 Networks = tuple[nn.Module, ...]
-HOWS: dict[str, Callable[[nn.Module], Any]] = {
+TRANSFORMS: dict[str, Callable[[nn.Module], Any]] = {  # of each variant
     "eager": lambda network: network,
     "eager + fastgan.fuse": fastgan.fuse,
-    "eager + fastgan.fuse, channels_last": fastgan.fuse,  # where the others are contiguous
+    "eager + fastgan.fuse, channels_last": fastgan.fuse,
     "compile": torch.compile,
 }
 DTYPES = ("float32", "bfloat16")
@@ -120,12 +122,16 @@ class NetworkCase:
     check_batch: int
     channels_last: bool = True
 
-    def hows(self, compiled: bool = False) -> list[str]:
-        left_out = {"eager + fastgan.fuse, channels_last"} if self.channels_last else set()
-        return [how for how in HOWS if how not in left_out and (compiled or how != "compile")]
+    def variants(self, compiled: bool = False) -> list[Variant]:
+        return [
+            variant
+            for variant in SUITE
+            if (compiled or variant.role != "compiled") and not (self.channels_last and variant.layout)
+        ]
 
-    def layout(self, how: str) -> torch.memory_format:
-        return torch.channels_last if self.channels_last or "channels_last" in how else torch.contiguous_format
+    def layout(self, variant: Variant) -> torch.memory_format:
+        last = self.channels_last or variant.layout == "channels_last"
+        return torch.channels_last if last else torch.contiguous_format
 
     def networks(self, layout: torch.memory_format, dtype: torch.dtype = torch.float32) -> Networks:
         """The same weights at every call."""
@@ -213,13 +219,25 @@ def cases(only: Sequence[str] = ()) -> Iterator[NetworkCase]:
     return iter([known[name] for name in dict.fromkeys(only)] if only else _CASES)
 
 
-def variant(name: str, dtype: str, how: str, batch: int | None = None) -> Callable[[], list[float]]:
+def _step(how: str, name: str, dtype: str, batch: int | None = None) -> Callable[[], list[float]]:
     """One step of a case as a call without arguments, which gives the losses."""
     (case,) = cases([name])
-    layout = case.layout(how)
-    step = case.step(case.networks(layout), HOWS[how], dtype, 2e-4)
+    layout = case.layout(SUITE[how])
+    step = case.step(case.networks(layout), TRANSFORMS[how], dtype, 2e-4)
     tensors = case.tensors(batch or case.batch, layout)
     return lambda: step(*tensors)
+
+
+EAGER, FUSED, FUSED_LAST, COMPILED = TRANSFORMS
+SUITE = Suite(
+    __name__,
+    [
+        Variant(EAGER, partial(_step, EAGER)),
+        Variant(FUSED, partial(_step, FUSED), "ours"),
+        Variant(FUSED_LAST, partial(_step, FUSED_LAST), "ours", layout="channels_last"),  # where others are contiguous
+        Variant(COMPILED, partial(_step, COMPILED), "compiled", baseline=EAGER),
+    ],
+)
 
 
 def check(case: NetworkCase, dtype: str) -> None:
@@ -230,18 +248,18 @@ def check(case: NetworkCase, dtype: str) -> None:
     the error is that of a whole parameter, and may be `slack` of the parameter and `least` of all gradients.
     """
     slack, least, far = (5e-3, 1e-5, 0.05) if dtype == "float32" else (2e-2, 1e-3, 0.5)
-    exact = _outcome(case, "eager", "float64")
+    exact = _outcome(case, SUITE[EAGER], "float64")
     norm = _norm(exact)
-    theirs = _outcome(case, "eager", dtype)
+    theirs = _outcome(case, SUITE[EAGER], dtype)
     if not _norm({name: theirs[name] - exact[name] for name in exact}) <= far * norm:
         raise WrongResult(f"{case.title}, {dtype}: PyTorch's own gradients are wrong; its speed is not reported")
-    for how in case.hows():
-        ours = _outcome(case, how, dtype)
+    for variant in case.variants():
+        ours = _outcome(case, variant, dtype)
         for name, e in exact.items():
             error, own = float((ours[name] - e).norm()), float((theirs[name] - e).norm())
             if not error <= 2 * own + slack * float(e.norm()) + least * norm:
                 raise WrongResult(
-                    f"{case.title}, {dtype}, {how}: {name} is off by {error:.2e}, PyTorch itself by {own:.2e}"
+                    f"{case.title}, {dtype}, {variant.name}: {name} is off by {error:.2e}, PyTorch itself by {own:.2e}"
                 )
 
 
@@ -249,17 +267,17 @@ def _norm(tensors: dict[str, Tensor]) -> float:
     return math.sqrt(sum(float(t.square().sum()) for t in tensors.values()))
 
 
-def _outcome(case: NetworkCase, how: str, dtype: str) -> dict[str, Tensor]:
+def _outcome(case: NetworkCase, variant: Variant, dtype: str) -> dict[str, Tensor]:
     """Losses and gradients of one step that does not move the weights, in float64."""
     double = dtype == "float64"
-    layout, computed_in = case.layout(how), torch.float64 if double else torch.float32
+    layout, computed_in = case.layout(variant), torch.float64 if double else torch.float32
     networks = case.networks(layout, computed_in)
     # The truth is taken from contiguous tensors, of which PyTorch has no special cases. But dropout draws in the order
     # of memory.
     if double and not any(isinstance(module, nn.Dropout) for network in networks for module in network.modules()):
         layout = torch.contiguous_format
         networks = case.networks(layout, computed_in)
-    step = case.step(networks, HOWS[how], dtype, 0.0)
+    step = case.step(networks, TRANSFORMS[variant.name], dtype, 0.0)
     torch.manual_seed(1)  # of dropout
     losses = step(*case.tensors(case.check_batch, layout, computed_in))
     result = {f"loss {number}": torch.tensor(loss, dtype=torch.float64) for number, loss in enumerate(losses)}
@@ -286,9 +304,7 @@ def measure(
         for dtype in dtypes:
             log.info("%s, %s", case.title, dtype)
             check(case, dtype)
-            variants = {how: (case.name, dtype, how) for how in case.hows(compiled)}
-            peers = {"compile": "eager"} if compiled else {}
-            ready = isolation.ready("fastgan.bench.cases.networks:variant", variants, peers, limit)
+            ready = isolation.ready(SUITE, case.variants(compiled), (case.name, dtype), limit)
             facts = {"network": case.name, "batch": case.batch, "dtype": dtype, "GFLOP": gflop}
             title = f"{case.title}, batch {case.batch}, {dtype}"
             result += ready.rows(title, facts, case.batch, rounds, memory)
@@ -297,8 +313,8 @@ def measure(
 
 def _gflop(case: NetworkCase) -> float:
     """Of a step in eager mode, two for a multiplication and addition, counted on the check's batch."""
-    layout = case.layout("eager")
-    step = case.step(case.networks(layout), HOWS["eager"], "float32", 0.0)
+    layout = case.layout(SUITE[EAGER])
+    step = case.step(case.networks(layout), TRANSFORMS[EAGER], "float32", 0.0)
     with FlopCounterMode(display=False) as counter:
         step(*case.tensors(case.check_batch, layout))
     return round(counter.get_total_flops() / case.check_batch * case.batch / 1e9, 1)

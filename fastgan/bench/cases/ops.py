@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 
 from fastgan.bench.cases import bias_act, class_loss, conv_pool, convolution, fuse, gan_loss, norm_act, resize_conv
-from fastgan.bench.timing import Row, failure, interleaved, rows
+from fastgan.bench.timing import OURS, Row, failure, interleaved, rows
 from fastgan.messages import log
 from fastgan.training import process
-
-OURS = "fastgan"  # the variant of ours, in every case of an op
 
 
 class Case(Protocol):
@@ -82,7 +81,8 @@ def measure(rounds: int = 15, device: str = "cpu", only: Sequence[str] = ()) -> 
             log.warning("%s: %s", case, error)
             result.append(failure(str(case), OURS, str(error).splitlines()[0], case.facts))
             continue
-        result += rows(str(case), interleaved(calls, rounds=rounds, device=device), case.facts)
+        measured = rows(str(case), interleaved(calls, rounds=rounds, device=device), case.facts)
+        result += [replace(row, role="ours") if row.variant == OURS else row for row in measured]
     return result
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastgan.training.graph import WARM
+
 
 def generator(latent: int = 100, width: int = 64, channels: int = 3) -> nn.Sequential:
     layers: list[nn.Module] = []
@@ -119,7 +121,7 @@ class CapturedStep:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            for _ in range(3):
+            for _ in range(WARM):
                 step.losses(self.images)
         torch.cuda.current_stream().wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()

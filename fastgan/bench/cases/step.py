@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ import fastgan
 from fastgan.bench import isolation
 from fastgan.bench.cases.peers import CapturedStep, DCGANStep
 from fastgan.bench.timing import WARM, Row, WrongResult
+from fastgan.bench.variants import Suite, Variant
 from fastgan.data import Batch
 from fastgan.systems import create
 from fastgan.training import process
@@ -20,37 +21,7 @@ from fastgan.training.step import Step
 
 # torch.compile's other modes, behind --compile-all: each takes minutes to compile.
 MODES = ("reduce-overhead", "max-autotune")
-# Peers by name; the first is what ratios refer to. "compile" peers take a minute each to compile on two cores.
-PEERS: dict[str, dict[str, Any]] = {
-    "official, float32 contiguous": {},
-    "eager, float32 channels_last": {"channels_last": True},
-    "eager, bfloat16 channels_last": {"channels_last": True, "bfloat16": True},
-    "compile, float32 channels_last": {"channels_last": True, "transform": torch.compile},
-    "compile, bfloat16 channels_last": {"channels_last": True, "bfloat16": True, "transform": torch.compile},
-    "eager + fastgan.fuse, float32 channels_last": {"channels_last": True, "transform": fastgan.fuse},
-    "eager + fastgan.fuse, bfloat16 channels_last": {
-        "channels_last": True,
-        "bfloat16": True,
-        "transform": fastgan.fuse,
-    },
-}
-for _mode in MODES:
-    for _dtype in ("float32", "bfloat16"):
-        PEERS[f"compile {_mode}, {_dtype} channels_last"] = {
-            "channels_last": True,
-            "bfloat16": _dtype == "bfloat16",
-            "transform": partial(torch.compile, mode=_mode),
-        }
-OURS: dict[str, dict[str, Any]] = {
-    "fastgan, float32": {"precision": "float32"},
-    "fastgan, defaults": {"precision": "auto"},
-}
-# On CUDA too: the defaults record the step as a graph, as these peers do by hand.
-ON_CUDA: dict[str, dict[str, Any]] = {
-    "CUDA graph by hand, float32 channels_last": {"channels_last": True},
-    "CUDA graph by hand, bfloat16 channels_last": {"channels_last": True, "bfloat16": True},
-}
-OURS_ON_CUDA: dict[str, dict[str, Any]] = {"fastgan, defaults, no graph": {"precision": "auto", "graph": False}}
+LAST = "channels_last"
 
 # Multiply-adds of an image counted twice: G forward and backward once, D forward three times, backward of weights
 # twice and of inputs thrice but for the first layer's in D's phase.
@@ -118,35 +89,87 @@ def _layers(network: nn.Module) -> list[nn.Module]:
     return [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d) or hasattr(m, "running_var")]
 
 
-def names(compiled: str = "default", device: str = "cpu") -> list[str]:
+def chosen(compiled: str = "default", device: str = "cpu") -> list[Variant]:
     """`compiled`: "none" of the torch.compile peers, those of its "default" mode, or "all" modes."""
-
-    def wanted(name: str) -> bool:
-        if not name.startswith("compile"):
-            return True
-        return compiled == "all" or (compiled == "default" and name.startswith("compile,"))
-
-    known = (*PEERS, *ON_CUDA, *OURS, *OURS_ON_CUDA) if device == "cuda" else (*PEERS, *OURS)
-    return [name for name in known if wanted(name)]
+    return [
+        variant
+        for variant in SUITE
+        if variant.device in ("", device)
+        and (variant.role != "compiled" or compiled == "all" or (compiled == "default" and not variant.slow))
+    ]
 
 
-def variant(name: str, batch: int, device: str = "cpu") -> Callable[[], Any]:
-    """One step of a variant, as a call without arguments."""
-    if how := {**OURS, **OURS_ON_CUDA}.get(name):
-        return partial(_ours(how, device=device), _batch(batch, device))
-    if name in ON_CUDA:
-        given = images(batch, True, device)
-        return partial(CapturedStep(given, **ON_CUDA[name]), given)
-    how = PEERS[name]
-    step, given = DCGANStep(**how, device=device), images(batch, how.get("channels_last", False), device)
-    if device == "cuda" and name.startswith("compile"):
+def _peer(**how: Any) -> Callable[..., Callable[[], Any]]:
+    """The official step of stock modules, its networks transformed."""
+
+    def make(batch: int, device: str = "cpu") -> Callable[[], Any]:
+        return partial(DCGANStep(**how, device=device), images(batch, how.get("channels_last", False), device))
+
+    return make
+
+
+def _compiled(mode: str | None, **how: Any) -> Callable[..., Callable[[], Any]]:
+    def make(batch: int, device: str = "cpu") -> Callable[[], Any]:
+        step = _peer(**how, transform=partial(torch.compile, mode=mode))(batch, device)
+        if device != "cuda":
+            return step
 
         def call() -> Any:
             torch.compiler.cudagraph_mark_step_begin()  # its graphs may reuse what the step before returned
-            return step(given)
+            return step()
 
         return call
-    return partial(step, given)
+
+    return make
+
+
+def _captured(**how: Any) -> Callable[..., Callable[[], Any]]:
+    def make(batch: int, device: str = "cuda") -> Callable[[], Any]:
+        given = images(batch, True, device)
+        return partial(CapturedStep(given, **how), given)
+
+    return make
+
+
+def _fastgan(**how: Any) -> Callable[..., Callable[[], Any]]:
+    def make(batch: int, device: str = "cpu") -> Callable[[], Any]:
+        return partial(_ours(how, device=device), _batch(batch, device))
+
+    return make
+
+
+def _variants() -> Iterator[Variant]:
+    """In the order of tables; the first is what ratios refer to."""
+    last: dict[str, Any] = {"channels_last": True}
+    hows = {"float32": last, "bfloat16": {**last, "bfloat16": True}}
+
+    def compiled(mode: str | None) -> Iterator[Variant]:
+        title = f"compile {mode}" if mode else "compile"
+        for dtype, how in hows.items():
+            yield Variant(
+                f"{title}, {dtype} channels_last", _compiled(mode, **how), "compiled",
+                f"eager, {dtype} channels_last", dtype, layout=LAST, slow=mode is not None,
+            )  # fmt: skip
+
+    yield Variant("official, float32 contiguous", _peer(), dtype="float32", layout="contiguous")
+    for dtype, how in hows.items():
+        yield Variant(f"eager, {dtype} channels_last", _peer(**how), dtype=dtype, layout=LAST)
+    yield from compiled(None)
+    for dtype, how in hows.items():
+        make = _peer(**how, transform=fastgan.fuse)
+        yield Variant(f"eager + fastgan.fuse, {dtype} channels_last", make, "ours", dtype=dtype, layout=LAST)
+    for mode in MODES:
+        yield from compiled(mode)
+    for dtype, how in hows.items():  # the defaults record the step as a graph, as these do by hand
+        make = _captured(**how)
+        yield Variant(f"CUDA graph by hand, {dtype} channels_last", make, dtype=dtype, layout=LAST, device="cuda")
+    yield Variant("fastgan, float32", _fastgan(precision="float32"), "ours", dtype="float32", layout=LAST)
+    yield Variant("fastgan, defaults", _fastgan(precision="auto"), "ours", dtype="auto", layout=LAST)
+    make = _fastgan(precision="auto", graph=False)
+    yield Variant("fastgan, defaults, no graph", make, "ours", dtype="auto", layout=LAST, device="cuda")
+
+
+SUITE = Suite(__name__, _variants())
 
 
 def measure(
@@ -159,8 +182,6 @@ def measure(
 ) -> list[Row]:
     """The check, then every variant in turn. On CUDA with the kernels and host synchronisations of a step."""
     check(device=device)
-    variants = {name: (name, batch, device) for name in names(compiled, device)}
-    peers = {name: f"eager, {name.partition(', ')[2]}" for name in variants if name.startswith("compile")}
-    ready = isolation.ready("fastgan.bench.cases.step:variant", variants, peers, limit, device)
+    ready = isolation.ready(SUITE, chosen(compiled, device), (batch, device), limit, device)
     facts = {"batch": batch, "GFLOP": round(GFLOP_AN_IMAGE * batch, 1)}
     return ready.rows(f"DCGAN 64x64 step, batch {batch}", facts, batch, rounds, memory)

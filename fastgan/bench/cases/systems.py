@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from fastgan import backend
 from fastgan.bench import isolation
 from fastgan.bench.timing import Row
+from fastgan.bench.variants import Suite, Variant
 from fastgan.data import Batch
 from fastgan.messages import log
 from fastgan.options import build
@@ -20,7 +22,6 @@ from fastgan.systems.registry import find
 from fastgan.training import process
 from fastgan.training.step import Step
 
-HOWS = ("eager", "fastgan")
 DTYPES = ("float32", "bfloat16")
 BATCH = 64
 # At 32x32 pixels; the residual networks and those with many layers at widths that a step of takes about a second.
@@ -40,12 +41,26 @@ def images(batch: int) -> Batch:
     return Batch(image=pixels.contiguous(memory_format=torch.channels_last), label=torch.arange(batch) % 10)
 
 
-def variant(name: str, dtype: str, how: str, batch: int | None = None) -> Callable[[], list[float]]:
+def eager(name: str, dtype: str, batch: int | None = None) -> Callable[[], list[float]]:
+    """One step on PyTorch's own modules and ops."""
+    kind = find(name)
+    losses = _step(lambda **options: kind(build(kind.Config, options, name)), name, dtype, batch)
+
+    def eagerly() -> list[float]:
+        with backend.using("torch"):
+            return losses()
+
+    return eagerly
+
+
+def ours(name: str, dtype: str, batch: int | None = None) -> Callable[[], list[float]]:
+    return _step(partial(create, name), name, dtype, batch)
+
+
+def _step(make: Callable[..., System], name: str, dtype: str, batch: int | None) -> Callable[[], list[float]]:
     """One step as a call without arguments, which gives the losses. Systems of one name have the same weights."""
     torch.manual_seed(0)
-    options = {"resolution": 32, "channels": 3, **OPTIONS.get(name, {})}
-    kind = find(name)
-    system: System = create(name, **options) if how == "fastgan" else kind(build(kind.Config, options, name))
+    system = make(**{"resolution": 32, "channels": 3, **OPTIONS.get(name, {})})
     given = images((batch or BATCH) * system.batches)
     system.begin(iter([images(500)]))
     process.prepare()
@@ -55,14 +70,10 @@ def variant(name: str, dtype: str, how: str, batch: int | None = None) -> Callab
         values: dict[str, Tensor] = step(given)
         return [value.item() for key, value in values.items() if key.endswith("/loss")]
 
-    if how == "fastgan":
-        return losses
+    return losses
 
-    def eagerly() -> list[float]:
-        with backend.using("torch"):
-            return losses()
 
-    return eagerly
+SUITE = Suite(__name__, [Variant("eager", eager), Variant("fastgan", ours, "ours")])
 
 
 def measure(only: Sequence[str] = (), dtypes: Sequence[str] = DTYPES, rounds: int = 7) -> list[Row]:
@@ -74,7 +85,7 @@ def measure(only: Sequence[str] = (), dtypes: Sequence[str] = DTYPES, rounds: in
         for dtype in dtypes:
             log.info("%s, %s", name, dtype)
             check(name, dtype)
-            ready = isolation.ready("fastgan.bench.cases.systems:variant", {how: (name, dtype, how) for how in HOWS})
+            ready = isolation.ready(SUITE, list(SUITE), (name, dtype))
             facts = {"system": name, "batch": BATCH, "dtype": dtype}
             result += ready.rows(f"{name} 32x32 step, batch {BATCH}, {dtype}", facts, BATCH, rounds, memory=False)
     return result
@@ -83,8 +94,8 @@ def measure(only: Sequence[str] = (), dtypes: Sequence[str] = DTYPES, rounds: in
 def check(name: str, dtype: str, batch: int = 8) -> None:
     """Failed where the losses of the first step differ."""
     losses = []
-    for how in HOWS:
-        call = variant(name, dtype, how, batch)
+    for variant in SUITE:
+        call = variant.make(name, dtype, batch)
         torch.manual_seed(1)
         losses.append(call())
     isolation.agree(losses[1], losses[0], 1e-3 if dtype == "float32" else 0.05)
