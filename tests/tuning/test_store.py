@@ -106,7 +106,7 @@ def test_read_only(written, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(store.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(store.os, "replace", refuse)
     with pytest.warns(UserWarning, match="cannot be written.*this process only.*Permission denied") as caught:
         assert store.write({("op", (1,), 1): ENTRY}) is None
     assert len(caught) == 1
