@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from fastgan.data.changes import changed, enlarged
+from fastgan.data.checks import check_positive_int
 from fastgan.data.fields import Batch
-from fastgan.data.images import check_positive_int
 from fastgan.data.lazy import Pictures
 from fastgan.data.loading import default_workers
 from fastgan.data.order import Order
@@ -32,6 +33,8 @@ class Batches(Iterator[Batch]):
     seed: integer >= 0. Every epoch has an order of its own, drawn from (seed, epoch); no global generator is touched.
         What can only be iterated is shuffled in blocks of about 4096 images.
     flip: mirror each image left to right with probability 1/2.
+    jitter: pixels. Images are made higher and wider by so many, and a random part of their own size is taken, as
+        pix2pix does (286 to 256); images of one row, such as a pair, are shifted and mirrored alike.
     drop_last: leave out an epoch's last batch where it is short.
     workers: processes that read a source which is not in memory, a stream at most one; 0 reads in this one; None takes
         as many as there are cores for. The batches are the same.
@@ -60,6 +63,7 @@ class Batches(Iterator[Batch]):
         device: str | torch.device = "cpu",
         channels_last: bool = True,
         flip: bool = False,
+        jitter: int = 0,
         drop_last: bool = True,
         workers: int | None = None,
         rank: int = 0,
@@ -70,11 +74,12 @@ class Batches(Iterator[Batch]):
         check_positive_int("ranks", ranks)
         _check_count("seed", seed)
         _check_count("rank", rank)
+        _check_count("jitter", jitter)
         for name, value in (("workers", workers), ("memory", memory)):
             if value is not None:
                 _check_count(name, value)
         if rank >= ranks:
-            raise ValueError(f"rank must be less than ranks ({ranks}), got {rank}")
+            raise ValueError(f"rank must be less than ranks ({ranks}), not {rank}")
         if batch_size % ranks:
             raise ValueError(f"batch_size {batch_size} cannot be divided among {ranks} processes: choose a multiple")
         if ranks > 1 and not drop_last:
@@ -84,13 +89,14 @@ class Batches(Iterator[Batch]):
         self.device = torch.device(device)
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.flip = flip
+        self.jitter = jitter
         self.drop_last = drop_last
         self._ledger = Ledger()
         self.source = source_of(source)
-        parts = parts_of(self.source)
+        parts = parts_of(self._larger(self.source) if jitter else self.source)
         if len(parts) > 1 and not drop_last:
             raise ValueError("drop_last must be True with several groups of fields, whose epochs end apart")
-        order = Order(batch_size, seed, drop_last, rank, ranks)
+        order = Order(batch_size, seed, drop_last, rank, ranks, jitter)
         memory = default_memory(self.device) if memory is None else memory
         self._readers: list[Memory | Loaded | Stream] = []
         for number, part in enumerate(parts):
@@ -108,6 +114,14 @@ class Batches(Iterator[Batch]):
                 raise ValueError(_too_large(batch_size, count, part, len(parts)))
         self._places = [(0, 0)] * len(parts)
         self._go_to(self._places)
+
+    def _larger(self, source: Any) -> Any:
+        """The same source with images from which those of `jitter` are cut."""
+        wanted = enlarged(source.name, source.fields, source.groups, self.jitter)
+        try:
+            return source.adapted(wanted)
+        except ValueError as error:
+            raise ValueError(f"jitter {self.jitter} takes images that are larger by so many pixels: {error}") from None
 
     def _reader_of(self, part: Any, order: Order, workers: int | None, memory: int) -> Memory | Loaded | Stream:
         """What reads a source of one group."""
@@ -144,8 +158,7 @@ class Batches(Iterator[Batch]):
         """A field as it is in a batch. The random changes are those of its group, so that pairs stay pairs."""
         if values.dim() != 4:
             return values
-        if self.flip:
-            values = torch.where(group.flips.view(-1, 1, 1, 1), values.flip(3), values)
+        values = changed(values, group.changes, self.flip, self.jitter)
         # to() gives the strides of the layout also where, with one channel, contiguous() sees no difference.
         return to_float(values, self.layout)
 
@@ -228,4 +241,4 @@ def _too_large(batch_size: int, count: int, part: Any, parts: int) -> str:
 
 def _check_count(name: str, value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{name} must be an integer >= 0, got {value!r}")
+        raise ValueError(f"{name} must be an integer >= 0, not {value!r}")

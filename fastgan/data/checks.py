@@ -21,7 +21,7 @@ def checked_images(images: Any, what: str) -> Tensor:
     """
     if not isinstance(images, Tensor):
         hint = ": torch.from_numpy(array).permute(0, 3, 1, 2)" if isinstance(images, np.ndarray) else ""
-        raise TypeError(f"{what} must be a tensor (N, C, H, W), got {type(images).__name__}{hint}")
+        raise TypeError(f"{what} must be a tensor (N, C, H, W), not {type(images).__name__}{hint}")
     _check_shape(images, what)
     if images.dtype == torch.uint8:
         return images
@@ -68,18 +68,18 @@ def check_dtype(dtype: torch.dtype, what: str) -> None:
     elif not dtype.is_complex:
         advice = "integers of that many bits have no known white: give images / white * 2 - 1, or uint8 in 0..255"
     raise TypeError(
-        f"{what} must be uint8 or floating point in [-1, 1], got {str(dtype).removeprefix('torch.')}: {advice}"
+        f"{what} must be uint8 or floating point in [-1, 1], not {str(dtype).removeprefix('torch.')}: {advice}"
     )
 
 
 def _check_shape(images: Tensor, what: str) -> None:
     if images.dim() == 3:
         raise ValueError(
-            f"{what} must be (N, C, H, W), got shape {tuple(images.shape)}: images.unsqueeze(1) of grey images "
+            f"{what} must be (N, C, H, W), not shape {tuple(images.shape)}: images.unsqueeze(1) of grey images "
             f"(N, H, W), images[None] of one image (C, H, W)"
         )
     if images.dim() != 4 or 0 in images.shape[1:]:
-        raise ValueError(f"{what} must be (N, C, H, W) with no empty dimension, got shape {tuple(images.shape)}")
+        raise ValueError(f"{what} must be (N, C, H, W) with no empty dimension, not shape {tuple(images.shape)}")
     if images.shape[1] > 4 >= min(images.shape[2:]):
         raise ValueError(
             f"{what}: channels, height, width seem to be swapped, they came out as {tuple(images.shape[1:])}: "
@@ -99,4 +99,4 @@ def _outside(what: str, values: Tensor, low: float, high: float) -> str:
 def check_positive_int(name: str, value: int) -> None:
     """Raises ValueError unless value is an int >= 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        raise ValueError(f"{name} must be a positive integer, not {value!r}")

@@ -12,6 +12,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fastgan.data.size import Size, as_size, used_part
+
 # By content, whatever a file is called. Not every format that Pillow knows: EPS would start a PostScript interpreter.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 EXTENSIONS = frozenset(
@@ -75,13 +77,8 @@ class Header(NamedTuple):
 
     @property
     def side(self) -> int:
-        """Pixels of the shorter side."""
-        return min(self.width, self.height)
-
-    @property
-    def ratio(self) -> float:
-        """Of the longer side to the shorter."""
-        return max(self.width, self.height) / self.side
+        """Pixels, of the shorter."""
+        return min(self.height, self.width)
 
 
 class Half(NamedTuple):
@@ -124,27 +121,33 @@ def brightest(file: BinaryIO | bytes) -> int | None:
 
 
 def decode(
-    file: BinaryIO | bytes, resolution: int, channels: int, white: int | None = None, half: Half | None = None
+    file: BinaryIO | bytes,
+    resolution: Size,
+    channels: int,
+    white: int | None = None,
+    fit: str = "crop",
+    half: Half | None = None,
 ) -> tuple[np.ndarray, list[str]]:
-    """The centre square of a picture, bicubic and antialiased, and what was converted on the way.
+    """The middle part of a picture, bicubic and antialiased, and what was converted on the way.
 
+    resolution: of a square, or (height, width).   fit: "crop" takes the part of that aspect ratio, "stretch" all.
     channels: 1 (ITU-R BT.601 luma) or 3 (RGB).
     white: the value that is, in pictures of integers of 16 bits or more whose file does not say so. None: 65535 where
     the picture takes more than half of that; else what 12 bits in a 16-bit file are is not known.
     half: take that instead of the whole.
-    ->  (resolution, resolution, channels) uint8, such as ["CMYK"]
+    ->  (height, width, channels) uint8, such as ["CMYK"]
     Raises Unusable, and nothing else for whatever is in the file.
     """
     with _explained(), _opened(file) as picture:
-        return _decode(picture, resolution, channels, white, half)
+        return _decode(picture, as_size(resolution), channels, white, fit, half)
 
 
 def _decode(
-    picture: Image.Image, resolution: int, channels: int, white: int | None, half: Half | None
+    picture: Image.Image, size: tuple[int, int], channels: int, white: int | None, fit: str, half: Half | None
 ) -> tuple[np.ndarray, list[str]]:
-    smaller = min(half.size(*picture.size) if half else picture.size)
-    if smaller * LEAST_PART < resolution:
-        raise Unusable(f"{picture.width}x{picture.height} pixels, too small for {resolution}x{resolution}")
+    width, height = half.size(*picture.size) if half else picture.size
+    if not any(large_enough(*sides, size, fit) for sides in ((height, width), (width, height))):  # it may be turned
+        raise _too_small(picture, size)
     converted = []
     if picture.format != "MPO" and getattr(picture, "is_animated", False):
         converted.append("animated, first frame")
@@ -153,29 +156,35 @@ def _decode(
     if picture.mode in SIXTEEN_BITS:
         white = _white_of(picture) or white
     # libjpeg decodes at 1/2, 1/4, 1/8; twice the target leaves the bicubic filter enough to work on.
-    picture.draft(mode, (2 * resolution * (2 if half else 1), 2 * resolution))
+    picture.draft(mode, (2 * max(size) * (2 if half else 1), 2 * max(size)))
     picture.load()
     if "exif" in picture.info or "Raw profile type exif" in picture.info or picture.format == "TIFF":
         turned = picture.getexif().get(ORIENTATION, 1)
         if turned in range(2, 9):
             converted.append("rotated by EXIF")
             picture = ImageOps.exif_transpose(picture)
-    picture = _square(half.of(picture) if half else picture)
+    picture = half.of(picture) if half else picture
+    if not large_enough(picture.height, picture.width, size, fit):
+        raise _too_small(picture, size)
+    top, left, height, width = used_part(picture.height, picture.width, size, fit)
+    if (width, height) != picture.size:
+        picture = picture.crop((left, top, left + width, top + height))
     picture, kind = _plain(picture, mode, white)
     if kind:
         converted.append(kind)
-    if picture.size != (resolution, resolution):
-        picture = picture.resize((resolution, resolution), Image.Resampling.BICUBIC)
-    return np.array(picture).reshape(resolution, resolution, channels), converted
+    if picture.size != size[::-1]:
+        picture = picture.resize(size[::-1], Image.Resampling.BICUBIC)
+    return np.array(picture).reshape(*size, channels), converted
 
 
-def _square(picture: Image.Image) -> Image.Image:
-    width, height = picture.size
-    if width == height:
-        return picture
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    return picture.crop((left, top, left + side, top + side))
+def large_enough(height: int, width: int, size: tuple[int, int], fit: str) -> bool:
+    """Whether the part of a picture that is used is not many times smaller than wanted."""
+    _, _, high, wide = used_part(height, width, size, fit)
+    return high * LEAST_PART >= size[0] and wide * LEAST_PART >= size[1]
+
+
+def _too_small(picture: Image.Image, size: tuple[int, int]) -> Unusable:
+    return Unusable(f"{picture.width}x{picture.height} pixels, too small for {size[1]}x{size[0]}")
 
 
 def _white_of(picture: Image.Image) -> int | None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree
 
-FITS = ("crop", "stretch")
+from fastgan.data.size import check_fit
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,7 @@ class Images:
     fit: str = field(default="crop", compare=False)
 
     def __post_init__(self) -> None:
-        if self.fit not in FITS:
-            raise ValueError(f"fit must be {' or '.join(map(repr, FITS))}, not {self.fit!r}")
+        check_fit(self.fit)
 
     @property
     def shape(self) -> tuple[int, int, int]:

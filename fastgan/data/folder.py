@@ -8,6 +8,7 @@ from typing import Any
 
 from fastgan.data.decode import Half
 from fastgan.data.fields import Field, LazyFields, Texts
+from fastgan.data.lazy import SETTLED
 from fastgan.data.problems import printable
 from fastgan.data.sources.contents import contents
 from fastgan.data.sources.files import Files
@@ -116,9 +117,7 @@ class Folder(Files):
         return other
 
     def _like(self, other: Any) -> Any:
-        return other._changed(
-            _resolution=self._resolution, _channels=self._channels, _white=self._white, _kept=self._kept
-        )
+        return other._changed(**{key: vars(self)[key] for key in SETTLED})
 
     def _views(self) -> Iterable[Any]:
         return views_of(self) if self._kept is None and self.rules > 2 else ()

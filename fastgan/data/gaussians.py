@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastgan.data.fields import Field, Images, Labels, check_wanted
+from fastgan.data.size import Size
 
 COUNT = 10_000  # points of a set
 
@@ -68,13 +70,13 @@ class Points:
         check_wanted(self.name, self.fields, wanted)
         return self
 
-    def resize(self, resolution: int) -> Points:
+    def resize(self, resolution: Size, fit: str = "crop") -> Points:
         return self._only("resolution", resolution, 1)
 
     def with_channels(self, channels: int) -> Points:
         return self._only("channels", channels, 2)
 
-    def _only(self, name: str, given: int, own: int) -> Points:
+    def _only(self, name: str, given: Any, own: int) -> Points:
         if given != own:
             raise ValueError(
                 f"{self.name} is a set of points of the plane, images of 2 channels and 1x1 pixels: {name} must be "

@@ -193,7 +193,7 @@ class HubPictures(LazyPictures):
             values = sorted(value for value in data.unique(self._columns.label) if value is not None)
             self._index = {value: i for i, value in enumerate(values)}
             classes = tuple(map(str, values))
-        super().__init__(name, classes or (), None, None)
+        super().__init__(name, classes or ())
         self.remarks += self._columns.said
         self._data = data
         self._rows = self._columns.prepared(data)
@@ -255,7 +255,7 @@ class HubStream(StreamPictures):
         label = self._columns.label
         if self._columns.classes is None:
             self._columns.label = None  # what the classes are is known at the end of the stream only
-        super().__init__(name, self._columns.classes or (), None, None)
+        super().__init__(name, self._columns.classes or ())
         self.remarks += self._columns.said
         if label and not self._columns.label:
             self.remarks.append(
@@ -283,8 +283,10 @@ class HubStream(StreamPictures):
         finally:
             if not isinstance(content, bytes):
                 content.close()
-        labels = {"label": item[1][self._columns.label]} if self.has("label") else {}
-        return {"image": image, **labels}, notes
+        row: Row = {"image": image}
+        if self._columns.label is not None and self.has("label"):
+            row["label"] = item[1][self._columns.label]
+        return row, notes
 
     def item_name(self, item: tuple[int, dict[str, Any]]) -> str:
         return f"row {item[0]} of the stream"

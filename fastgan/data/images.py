@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.data.checks import check_positive_int
 from fastgan.data.fields import Field, Images, Labels, Texts, check_wanted
+from fastgan.data.size import Size, as_size, check_fit, used_part
 from fastgan.data.sources.captioned import Captioned
 
 # ITU-R BT.601, the weights of Y' for R', G', B': what JPEG and Pillow's convert("L") use.
@@ -43,14 +43,14 @@ class ImageData(Captioned):
     def __post_init__(self) -> None:
         if not isinstance(self.images, Tensor) or self.images.dtype != torch.uint8:
             given = self.images.dtype if isinstance(self.images, Tensor) else type(self.images).__name__
-            raise TypeError(f"images must be a uint8 tensor (N, C, H, W) with values 0..255, got {given}")
+            raise TypeError(f"images must be a uint8 tensor (N, C, H, W) with values 0..255, not {given}")
         if self.images.dim() != 4 or self.images.numel() == 0:
             raise ValueError(
                 f"images must be (N, C, H, W) with at least one image, channel, row and column, "
-                f"got shape {tuple(self.images.shape)}"
+                f"not shape {tuple(self.images.shape)}"
             )
         if len(self.captions) not in (0, len(self)):
-            raise ValueError(f"{len(self)} images need as many captions or none, got {len(self.captions)}")
+            raise ValueError(f"{len(self)} images need as many captions or none, not {len(self.captions)}")
         self._check_labels()
 
     def _check_labels(self) -> None:
@@ -60,9 +60,9 @@ class ImageData(Captioned):
             return
         if not isinstance(self.labels, Tensor) or self.labels.dtype != torch.int64:
             given = self.labels.dtype if isinstance(self.labels, Tensor) else type(self.labels).__name__
-            raise TypeError(f"labels must be an int64 tensor (N,) or None, got {given}")
+            raise TypeError(f"labels must be an int64 tensor (N,) or None, not {given}")
         if self.labels.shape != (len(self),):
-            raise ValueError(f"{len(self)} images need labels of shape ({len(self)},), got {tuple(self.labels.shape)}")
+            raise ValueError(f"{len(self)} images need labels of shape ({len(self)},), not {tuple(self.labels.shape)}")
         low, high = int(self.labels.min()), int(self.labels.max())
         if low < 0 or high >= len(self.classes):
             raise ValueError(
@@ -109,7 +109,7 @@ class ImageData(Captioned):
         check_wanted(self.name, self.fields, {"image": self.fields["image"], **wanted})
         data = self
         if isinstance(images := wanted.get("image"), Images):
-            data = data.with_channels(images.channels).resize(images.height)
+            data = data.with_channels(images.channels).resize((images.height, images.width), images.fit)
         if self.labels is not None and "label" not in wanted:
             data = replace(data, digest=self._origin(), labels=None, classes=())
         if isinstance(text := wanted.get("text"), Texts):
@@ -136,24 +136,25 @@ class ImageData(Captioned):
     def _origin(self) -> str:
         return self.digest or pixel_digest(self.images, self.labels)
 
-    def resize(self, resolution: int) -> "ImageData":
-        """The images at resolution x resolution: antialiased bicubic, rounded and clamped to 0..255.
+    def resize(self, resolution: Size, fit: str = "crop") -> "ImageData":
+        """The images at resolution x resolution, or at (height, width): antialiased bicubic, rounded and clamped to
+        0..255.
 
-        Images that are not square are cropped to their centre square first, so nothing is distorted.
+        fit: of images of another aspect ratio "crop" takes the middle part first, so nothing is distorted, "stretch"
+        all of it.
         """
-        check_positive_int("resolution", resolution)
-        height, width = self.images.shape[2:]
-        if height == width == resolution:
+        size = as_size(resolution)
+        check_fit(fit)
+        if self.images.shape[2:] == size:
             return self
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        square = self.images[:, :, top : top + side, left : left + side]
-        if side == resolution:
-            return replace(self, digest=self._origin(), images=square.contiguous())
-        resized = square.new_empty(*square.shape[:2], resolution, resolution)
-        chunk = max(1, CHUNK_VALUES // (square.shape[1] * max(side, resolution) ** 2))
-        for source, target in zip(square.split(chunk), resized.split(chunk)):
-            values = F.interpolate(source.float(), (resolution, resolution), mode="bicubic", antialias=True)
+        top, left, height, width = used_part(*self.images.shape[2:], size, fit)
+        part = self.images[:, :, top : top + height, left : left + width]
+        if (height, width) == size:
+            return replace(self, digest=self._origin(), images=part.contiguous())
+        resized = part.new_empty(*part.shape[:2], *size)
+        chunk = max(1, CHUNK_VALUES // (part.shape[1] * max(height, size[0]) * max(width, size[1])))
+        for source, target in zip(part.split(chunk), resized.split(chunk)):
+            values = F.interpolate(source.float(), size, mode="bicubic", antialias=True)
             target.copy_(values.round_().clamp_(0, 255))
         return replace(self, digest=self._origin(), images=resized)
 
@@ -190,4 +191,4 @@ def pixel_digest(images: Tensor, labels: Tensor | None) -> str:
 def check_channels(channels: int) -> None:
     """Raises ValueError unless channels is 1 or 3."""
     if isinstance(channels, bool) or not isinstance(channels, int) or channels not in (1, 3):
-        raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {channels!r}")
+        raise ValueError(f"channels must be 1 (grey) or 3 (RGB), not {channels!r}")

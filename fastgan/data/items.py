@@ -88,7 +88,7 @@ def _value(value: Any, what: str) -> Tensor | int:
             return value.float()
         if value.dtype != torch.bool and not value.is_complex():
             return value.long()
-    if isinstance(value, Tensor | np.ndarray | Image.Image) and getattr(value, "ndim", 2):
+    if isinstance(value, Tensor | np.ndarray | Image.Image) and (isinstance(value, Image.Image) or value.ndim):
         return _image(value, what, value)
     try:
         return operator.index(value)

@@ -9,17 +9,20 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from fastgan.data.checks import check_positive_int
 from fastgan.data.decode import WHITE, Half, Header, Unusable, brightest, decode, probe, quiet
 from fastgan.data.fields import Field, Images, Labels, LazyFields, Texts, check_wanted
-from fastgan.data.images import check_channels, check_positive_int
+from fastgan.data.images import check_channels
 from fastgan.data.items import Row
 from fastgan.data.problems import Note, printable
+from fastgan.data.size import Size, as_size, check_fit
 from fastgan.data.sources.captioned import Captioned
 from fastgan.data.survey import Survey
 
 SURVEYED = 20_000  # pictures whose headers are looked at: about three seconds
 LOOKED_AT = 64  # pictures that tell which integer is white
 SURVEYORS = 8  # threads that do it
+SETTLED = ("_size", "_fit", "_channels", "_white", "_kept")  # what was asked for
 IN_A_ROW = 1000  # pictures that cannot be used, before the data set is given up
 
 
@@ -32,12 +35,15 @@ class Pictures:
 
     captions: Sequence[str] = ()
 
-    def __init__(self, name: str, classes: Sequence[str], resolution: int | None, channels: int | None) -> None:
+    def __init__(
+        self, name: str, classes: Sequence[str], resolution: Size | None = None, channels: int | None = None
+    ) -> None:
         self.name = name
         self.classes = tuple(classes)
         self.remarks: list[str] = []  # on the data set as a whole
         self.left_out: dict[str, int] = {}  # files or pictures that are not among them, by kind
-        self._resolution = resolution
+        self._size = None if resolution is None else as_size(resolution)
+        self._fit = "crop"
         self._channels = channels
         self._white: int | None = None
         self._half: Half | None = None
@@ -63,11 +69,11 @@ class Pictures:
         first 32 of a stream: the side that nineteen of twenty have at least, and three channels if any is in color.
         RuntimeError if none can be read.
         """
-        resolution, channels = self._resolution, self._channels
-        if resolution is None or channels is None:
+        size, channels = self._size, self._channels
+        if size is None or channels is None:
             side, color = self.survey.shape()
-            resolution, channels = resolution or side, channels or color
-        return channels, resolution, resolution
+            size, channels = size or (side, side), channels or color
+        return channels, *size
 
     @property
     def fields(self) -> Mapping[str, Field]:
@@ -77,7 +83,7 @@ class Pictures:
 
     def own_field(self, name: str) -> Field:
         """One of `own`."""
-        return Images(*self.shape) if name == "image" else Labels(self.classes)
+        return Images(*self.shape, self._fit) if name == "image" else Labels(self.classes)
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -93,7 +99,7 @@ class Pictures:
         check_wanted(printable(self.name), self.fields, wanted)
         other = self.only(*wanted)
         if isinstance(images := wanted.get("image"), Images):
-            other = other.with_channels(images.channels).resize(images.height)
+            other = other.with_channels(images.channels).resize((images.height, images.width), images.fit)
         return other
 
     def only(self, *fields: str) -> Any:
@@ -130,7 +136,7 @@ class Pictures:
             scale = [f"{printable(self.name)}: integers of 16 bits, of which {WHITE} is taken for white; or say white"]
         else:
             scale = []
-        surveyed = self.survey.lines(printable(self.name), *self.shape[:2]) if "survey" in self.__dict__ else []
+        surveyed = self.survey.lines(printable(self.name), self.shape, self._fit) if "survey" in self.__dict__ else []
         return [*self.remarks, *scale, *surveyed]
 
     def _headers(self) -> Iterable[tuple[str, Header | Unusable]]:
@@ -141,10 +147,13 @@ class Pictures:
         """How many pictures there are; 0 where that is not known."""
         return 0
 
-    def resize(self, resolution: int) -> Any:
-        """The same data set at resolution x resolution: centre square, bicubic, antialiased."""
-        check_positive_int("resolution", resolution)
-        return self._changed(_resolution=resolution)
+    def resize(self, resolution: Size, fit: str = "crop") -> Any:
+        """The same data set at resolution x resolution, or at (height, width): bicubic, antialiased.
+
+        fit: of pictures of another aspect ratio "crop" takes the middle part, "stretch" all of it.
+        """
+        check_fit(fit)
+        return self._changed(_size=as_size(resolution), _fit=fit)
 
     def with_channels(self, channels: int) -> Any:
         """The same data set in grey (1) or RGB (3)."""
@@ -160,8 +169,8 @@ class Pictures:
 
     def picture(self, name: str, content: BinaryIO | bytes) -> tuple[Tensor, list[Note]]:
         """A picture as (C, H, W) uint8, and what was converted. Raises Unusable."""
-        channels, resolution, _ = self.shape
-        pixels, converted = decode(content, resolution, channels, self.white, self._half)
+        channels, *size = self.shape
+        pixels, converted = decode(content, (size[0], size[1]), channels, self.white, self._fit, self._half)
         return torch.from_numpy(pixels).permute(2, 0, 1), [Note(name, kind, False) for kind in converted]
 
 

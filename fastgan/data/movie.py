@@ -31,7 +31,7 @@ def save_gif(path: str | PathLike[str], frames: Iterable[Tensor], seconds: float
     """
     for name, value in ("seconds", seconds), ("hold", hold):
         if not SHORTEST <= value <= 600:
-            raise ValueError(f"{name} must lie between {SHORTEST} and 600, got {value}")
+            raise ValueError(f"{name} must lie between {SHORTEST} and 600, not {value}")
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: there is no directory {path.parent}, create it first")
@@ -68,17 +68,17 @@ def _pictures(frames: Iterable[Tensor]) -> list[Image.Image]:
     shape = None
     for frame in frames:
         if frame.dtype != torch.uint8:
-            raise TypeError(f"frames must be uint8, got {frame.dtype}: fastgan.data.to_uint8 converts from [-1, 1]")
+            raise TypeError(f"frames must be uint8, not {frame.dtype}: fastgan.data.to_uint8 converts from [-1, 1]")
         if frame.dim() != 3 or frame.shape[0] not in (1, 3) or frame.numel() == 0:
-            raise ValueError(f"frames must be (1 or 3, H, W) and not empty, got shape {tuple(frame.shape)}")
+            raise ValueError(f"frames must be (1 or 3, H, W) and not empty, not shape {tuple(frame.shape)}")
         shape = shape or frame.shape
         if frame.shape != shape:
-            raise ValueError(f"frames must have one shape, got {tuple(shape)} and {tuple(frame.shape)}")
+            raise ValueError(f"frames must have one shape, not {tuple(shape)} and {tuple(frame.shape)}")
         pixels = frame.cpu().permute(1, 2, 0).numpy()
         if shape[0] == 1:
             pictures.append(Image.fromarray(pixels[:, :, 0]))
         else:
             pictures.append(Image.fromarray(pixels).quantize(COLOURS))
     if not pictures:
-        raise ValueError("a GIF needs at least one frame, got none")
+        raise ValueError("a GIF needs at least one frame, not none")
     return pictures

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastgan.data.changes import Changes
+
 
 class Chosen(NamedTuple):
     """The rows of one batch, and the place reached once it is used."""
@@ -17,7 +19,7 @@ class Chosen(NamedTuple):
     epoch: int
     position: int  # rows of this epoch used so far, these among them
     indices: Tensor  # (B,) int64
-    flips: Tensor  # (B,) bool, each true with probability 1/2
+    changes: Changes  # of each row
     seeds: Tensor  # (B,) int64 in 0..2**32-1, for augmentations inside a data set
 
 
@@ -30,6 +32,7 @@ class Order:
     drop_last: bool
     rank: int = 0
     ranks: int = 1
+    jitter: int = 0  # pixels by which images may be shifted
 
     def of_group(self, number: int) -> Order:
         """That of a further group of fields: drawn apart, from a seed of its own. Group 0 has this one."""
@@ -51,22 +54,24 @@ class Order:
         least = self.batch_size if self.drop_last else 1
         while True:
             if count - position >= least:
-                order, flips, seeds = (drawn.to(device) for drawn in draw(self.seed, epoch, count))
+                order, changes, seeds = (drawn.to(device) for drawn in self.draw(epoch, count))
                 while count - position >= least:
                     first = position + self.rank * self.rows
                     position = min(position + self.batch_size, count)
                     span = slice(first, min(first + self.rows, position))
-                    yield Chosen(epoch, position, order[span], flips[span], seeds[span])
+                    yield Chosen(epoch, position, order[span], changes.of(span), seeds[span])
             epoch, position = epoch + 1, 0
 
-
-def draw(seed: int, *place_and_count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Order, flips and seeds of `count` images; *place, such as the epoch, tells one draw of a seed from another."""
-    *place, count = place_and_count
-    # SeedSequence mixes: with a sum, epoch 1 of seed 0 would be epoch 0 of seed 1.
-    state = np.random.SeedSequence([seed, *place]).generate_state(1, np.uint64)
-    generator = torch.Generator().manual_seed(int(state[0]))
-    order = torch.randperm(count, generator=generator)
-    flips = torch.rand(count, generator=generator) < 0.5
-    seeds = torch.randint(2**32, (count,), generator=generator)
-    return order, flips, seeds
+    def draw(self, *place_and_count: int) -> tuple[Tensor, Changes, Tensor]:
+        """Order, changes and seeds of `count` rows; *place, such as the epoch, tells one draw from another."""
+        *place, count = place_and_count
+        # SeedSequence mixes: with a sum, epoch 1 of seed 0 would be epoch 0 of seed 1.
+        state = np.random.SeedSequence([self.seed, *place]).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(state[0]))
+        order = torch.randperm(count, generator=generator)
+        flips = torch.rand(count, generator=generator) < 0.5
+        seeds = torch.randint(2**32, (count,), generator=generator)
+        shifts = torch.empty(count, 0, dtype=torch.int64)
+        if self.jitter:  # last: what is drawn before is the same with it and without
+            shifts = torch.randint(self.jitter + 1, (count, 2), generator=generator)
+        return order, Changes(flips, shifts), seeds

@@ -11,8 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from fastgan.data.checks import in_range
-from fastgan.data.images import check_positive_int
+from fastgan.data.checks import check_positive_int, in_range
 from fastgan.data.panel import Panel
 from fastgan.files import replacing
 
@@ -40,9 +39,9 @@ def grid(images: Tensor, columns: int | None = None, padding: int = 2) -> Tensor
     padding: black pixels around and between.   ->   (C, H', W') uint8
     """
     if images.dim() != 4 or images.shape[0] == 0 or images.shape[1] not in (1, 3):
-        raise ValueError(f"images must be (N, 1 or 3, H, W) with N >= 1, got shape {tuple(images.shape)}")
+        raise ValueError(f"images must be (N, 1 or 3, H, W) with N >= 1, not shape {tuple(images.shape)}")
     if isinstance(padding, bool) or not isinstance(padding, int) or padding < 0:
-        raise ValueError(f"padding must be an integer >= 0, got {padding!r}")
+        raise ValueError(f"padding must be an integer >= 0, not {padding!r}")
     if columns is None:
         columns = math.ceil(math.sqrt(len(images)))
     check_positive_int("columns", columns)
@@ -72,14 +71,14 @@ def scatter(points: Tensor, behind: Tensor | None = None, side: int = 400) -> Te
     """
     check_positive_int("side", side)
     if side < 32:
-        raise ValueError(f"side must be at least 32 pixels, got {side}")
+        raise ValueError(f"side must be at least 32 pixels, not {side}")
     picture = torch.ones(3, side, side)
     for name, given, colour in (("behind", behind, GREY), ("points", points, BLUE)):
         if given is None:
             continue
         if given.dim() not in (2, 4) or given.shape[1] != 2 or given[0:1].numel() > 2 or not given.is_floating_point():
             raise ValueError(
-                f"{name} must be floating point (N, 2) or (N, 2, 1, 1), got {given.dtype} of shape {tuple(given.shape)}"
+                f"{name} must be floating point (N, 2) or (N, 2, 1, 1), not {given.dtype} of shape {tuple(given.shape)}"
             )
         places = given.detach().float().cpu().flatten(1)
         if places.isnan().any():
@@ -170,11 +169,11 @@ def save_png(path: str | PathLike[str], image: Tensor) -> None:
 
 def _save(path: str | PathLike[str], image: Tensor, kind: str, settings: dict[str, Any]) -> None:
     if not isinstance(image, Tensor):
-        raise TypeError(f"image must be a tensor (after the path), got {type(image).__name__}")
+        raise TypeError(f"image must be a tensor (after the path), not {type(image).__name__}")
     if image.dtype != torch.uint8:
-        raise TypeError(f"image must be uint8, got {image.dtype}: fastgan.data.to_uint8 converts from [-1, 1]")
+        raise TypeError(f"image must be uint8, not {image.dtype}: fastgan.data.to_uint8 converts from [-1, 1]")
     if image.dim() != 3 or image.shape[0] not in (1, 3) or image.numel() == 0:
-        raise ValueError(f"image must be (1 or 3, H, W) and not empty, got shape {tuple(image.shape)}")
+        raise ValueError(f"image must be (1 or 3, H, W) and not empty, not shape {tuple(image.shape)}")
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: there is no directory {path.parent}, create it first")

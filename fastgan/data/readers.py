@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fastgan.data.changes import Changes
 from fastgan.data.checks import check_centred
 from fastgan.data.fields import Field, Images, Texts, Vectors
 from fastgan.data.loading import Loading, local_ranks
@@ -30,7 +31,7 @@ class Drawn(NamedTuple):
     """A batch as it is stored, and the place reached once it is used."""
 
     fields: dict[str, Tensor]  # such as images (B, C, H, W) uint8 or float32
-    flips: Tensor  # (B,) bool
+    changes: Changes
     epoch: int
     position: int
 
@@ -53,8 +54,8 @@ class Memory:
         self.plan = self.order.choose(self.count, epoch, position, self.device)
 
     def read(self) -> Drawn:
-        epoch, position, indices, flips, _ = next(self.plan)
-        return Drawn({name: values[indices] for name, values in self.fields.items()}, flips, epoch, position)
+        epoch, position, indices, changes, _ = next(self.plan)
+        return Drawn({name: values[indices] for name, values in self.fields.items()}, changes, epoch, position)
 
 
 def _laid_out(values: Tensor, layout: torch.memory_format) -> Tensor:
@@ -133,7 +134,7 @@ class Loaded:
         self.wanted: deque[tuple[Tensor, bool]] = deque()
 
     def read(self) -> Drawn:
-        epoch, position, indices, flips, _ = next(self.plan)
+        epoch, position, indices, changes, _ = next(self.plan)
         store = self.store
         if store is None:
             read = self._accepted(self._load())
@@ -142,7 +143,7 @@ class Loaded:
             if store.missing:
                 self._fill(store)
             fields = {name: values[indices] for name, values in store.fields.items()}
-        return Drawn(fields, flips, epoch, position)
+        return Drawn(fields, changes, epoch, position)
 
     def _fill(self, store: Store) -> None:
         """Puts those of the next batch into the store that are not yet there."""

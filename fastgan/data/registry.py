@@ -6,14 +6,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from fastgan.data.checks import check_positive_int
 from fastgan.data.digits import digits
 from fastgan.data.emoji import emoji
 from fastgan.data.folder import Folder
 from fastgan.data.gaussians import Points, grid, ring
 from fastgan.data.hub import TABLES, is_hugging_face, is_table, load_hub, wrapped
-from fastgan.data.images import ImageData, check_positive_int
+from fastgan.data.images import ImageData
 from fastgan.data.lazy import Pictures
 from fastgan.data.problems import printable
+from fastgan.data.size import Size, as_size
 from fastgan.data.sources.names import TO, Name, check_source, parsed, two
 from fastgan.data.sources.two_sides import TwoSides
 
@@ -27,14 +29,14 @@ def names() -> tuple[str, ...]:
 
 def load(
     name: str | os.PathLike[str],
-    resolution: int | None = None,
+    resolution: Size | None = None,
     channels: int | None = None,
     *,
     white: int | None = None,
     target: str | os.PathLike[str] | None = None,
     source: str | None = None,
 ) -> ImageData | Points | Pictures | TwoSides:
-    """A data set, as it is or brought to `resolution` pixels and to 1 or 3 channels.
+    """A data set, as it is or brought to `resolution` pixels, a side or (height, width), and to 1 or 3 channels.
 
     name: one of `names()`; a folder of pictures; a .parquet or .arrow file or a folder of them; `hf:NAME`,
         `hf:NAME:CONFIG@SPLIT` (the split train by default), `hf-stream:NAME` for what Hugging Face `datasets` knows;
@@ -50,7 +52,7 @@ def load(
     the data set needs a package that is missing, OSError where it cannot be read.
     """
     if resolution is not None:
-        check_positive_int("resolution", resolution)
+        as_size(resolution)
     if channels is not None:
         check_positive_int("channels", channels)
     data: Any = wrapped(name) if is_hugging_face(name) else _named(name, target, source)

@@ -88,7 +88,7 @@ def stacked(rows: Sequence[Row], notes: list[Note]) -> Read:
 
 
 def _column(values: Sequence[Any]) -> Tensor:
-    return torch.stack(values) if isinstance(values[0], Tensor) else torch.tensor(values)
+    return torch.stack(list(values)) if isinstance(values[0], Tensor) else torch.tensor(values)
 
 
 def checked(rows: Sequence[Row], names: Sequence[str], notes: list[Note]) -> Read | Exception:

@@ -17,7 +17,7 @@ from fastgan.data.decode import Unusable, quiet
 from fastgan.data.items import Row, notes_on, row_of, unreadable
 from fastgan.data.lazy import IN_A_ROW, Pictures, as_item, unusable
 from fastgan.data.loading import Loading, default_workers
-from fastgan.data.order import Order, draw
+from fastgan.data.order import Order
 from fastgan.data.problems import Ledger, Note, printable
 from fastgan.data.readers import Checks, Drawn
 from fastgan.data.samples import Read, checked, chosen_of, seeded, stacked
@@ -101,14 +101,14 @@ class Stream:
     def read(self) -> Drawn:
         while not self.left:
             self._begin_block()
-        read, flips = self._load()
+        read, changes = self._load()
         if not isinstance(self.source, StreamPictures):
             self.checks(read.fields)
         self.ledger.add(read.notes)
         self.left -= 1
-        self.position += len(flips) * self.order.ranks
+        self.position += len(changes.flips) * self.order.ranks
         fields = {name: values.to(self.device, non_blocking=True) for name, values in read.fields.items()}
-        return Drawn(fields, flips.to(self.device, non_blocking=True), self.epoch, self.position)
+        return Drawn(fields, changes.to(self.device), self.epoch, self.position)
 
     def _begin_block(self) -> None:
         if self.cut:
@@ -149,7 +149,7 @@ class Stream:
 
 
 class _Batches(IterableDataset):
-    """Endless: for every block its header, then its batches (Read, flips), from batch `used` of `epoch` on."""
+    """Endless: for every block its header, then its batches (Read, Changes), from batch `used` of `epoch` on."""
 
     def __init__(
         self, source: Any, order: Order, per_block: int, only: Sequence[str] | None, place: tuple[int, int]
@@ -175,10 +175,10 @@ class _Batches(IterableDataset):
             for block in _read_ahead(blocks) if ahead else blocks:
                 batches = self._count(block.items)
                 yield _Header(block.epoch, block.number, batches)
-                order, flips, _ = draw(self.order.seed, block.epoch, block.number, self.order.rank, len(block.items))
+                order, changes, _ = self.order.draw(block.epoch, block.number, self.order.rank, len(block.items))
                 for k in range(used, batches):
                     rows = slice(k * self.order.rows, (k + 1) * self.order.rows)
-                    yield self._read(block, order[rows].tolist(), threads), flips[rows]
+                    yield self._read(block, order[rows].tolist(), threads), changes.of(rows)
                 used = 0
 
     def _count(self, items: Sequence[Any]) -> int:
@@ -201,7 +201,7 @@ class _Batches(IterableDataset):
 
     def _block(self, stream: Iterator[Any], epoch: int, number: int) -> _Block:
         items: list[Any] = []
-        seed = int(draw(self.order.seed, epoch, number, 1)[2])
+        seed = int(self.order.draw(epoch, number, 1)[2])
         # Augmentations inside a stream of the user's draw from the global generators.
         with nullcontext() if isinstance(self.source, StreamPictures) else seeded(seed):
             try:

@@ -8,7 +8,7 @@ import numpy as np
 from fastgan.data.decode import LEAST_PART, Header, twice_as_wide
 
 FEW = 20  # a size below which one picture in so many lies is not that of the data set
-SQUARE = 1.1  # longer by shorter side of a picture whose centre square is all but the whole
+SQUARE = 1.1  # longer by shorter side of a picture whose middle square is all but the whole
 
 
 class Survey(NamedTuple):
@@ -33,8 +33,10 @@ class Survey(NamedTuple):
         wide = sum(twice_as_wide(header.width, header.height) for header in self.headers)
         return wide >= 0.9 * len(self.headers)
 
-    def lines(self, name: str, channels: int, resolution: int) -> list[str]:
-        """What becomes other than it is, made images of that shape; a line for each kind."""
+    def lines(self, name: str, shape: tuple[int, int, int], fit: str) -> list[str]:
+        """What becomes other than it is, made images of that shape, (channels, height, width); a line for each kind."""
+        channels, height, width = shape
+        resolution, made = min(height, width), f"{width}x{height}"
         n = len(self.headers)
         part = "" if self.looked == self.total else f" ({self.looked:,} were looked at, of {self.total or 'a stream'})"
         sides = np.array([header.side for header in self.headers])
@@ -49,19 +51,22 @@ class Survey(NamedTuple):
         if len(large):
             half = f", half of them {int(np.median(used)):,} or more" if used.min() < used.max() else ""
             said.append(
-                f"pictures of {_range(used)} pixels on the shorter side{half}, are made {resolution}x{resolution}; "
+                f"pictures of {_range(used)} pixels on the shorter side{half}, are made {made}; "
                 f"--resolution N for another size"
             )
         if len(small):
             said.append(
-                f"{len(small):,} of {n:,} pictures are smaller than {resolution}x{resolution} and are enlarged, from "
+                f"{len(small):,} of {n:,} pictures are smaller than {made} and are enlarged, from "
                 f"{_range(small)} pixels"
             )
-        ratios = np.array([header.ratio for header in self.headers])
+        ratios = np.array([header.width * height / (header.height * width) for header in self.headers])
+        ratios = np.maximum(ratios, 1 / ratios)  # of the longer side to the shorter, where they are made square
         if (oblong := ratios > SQUARE).any():
+            other = "square" if height == width else f"of the shape of {made}"
+            becomes = "their outer parts are left out" if fit == "crop" else "they are stretched"
             said.append(
-                f"{oblong.sum():,} of {n:,} pictures are not square (half of these {np.median(ratios[oblong]):.2f} to "
-                f"1 or more): their outer parts are left out"
+                f"{oblong.sum():,} of {n:,} pictures are not {other} (half of these {np.median(ratios[oblong]):.2f} to "
+                f"1 or more): {becomes}"
             )
         return [f"{name}: {line}{part}" for line in said]
 

@@ -212,8 +212,8 @@ def test_a_state_may_be_continued_with_another_batch_size():
         ({}, "must hold epoch and position, not nothing"),
         ({"epoch": 1}, "must hold epoch and position, not epoch"),
         ({"epoch": 0, "position": 24}, "24 images into an epoch, but the data set has 23"),
-        ({"epoch": -1, "position": 0}, "epoch must be an integer >= 0, got -1"),
-        ({"epoch": 0, "position": 1.5}, "position must be an integer >= 0, got 1.5"),
+        ({"epoch": -1, "position": 0}, "epoch must be an integer >= 0, not -1"),
+        ({"epoch": 0, "position": 1.5}, "position must be an integer >= 0, not 1.5"),
     ],
 )
 def test_refuses_a_state_that_is_not_its_own(state, message):
@@ -293,12 +293,12 @@ class Endless(IterableDataset):
         (Endless().__iter__(), TypeError, r"is an iterator \(generator\), which can be read only once"),
         ([], ValueError, "batch_size 2 is larger than the data set, which has 0 images"),
         (pixels()[:0], ValueError, "batch_size 2 is larger than the data set, which has 0 images"),
-        (pixels()[0], ValueError, r"the source must be \(N, C, H, W\).*got shape \(3, 6, 5\)"),
+        (pixels()[0], ValueError, r"the source must be \(N, C, H, W\).*not shape \(3, 6, 5\)"),
         (pixels().permute(0, 2, 3, 1), ValueError, r"seem to be swapped, they came out as \(6, 5, 3\)"),
         (
             pixels().int(),
             TypeError,
-            r"the source must be uint8 or floating point in \[-1, 1\], got int32: .*images / white",
+            r"the source must be uint8 or floating point in \[-1, 1\], not int32: .*images / white",
         ),
         (
             pixels().float(),
@@ -406,13 +406,13 @@ def test_bright_images_in_the_right_range_are_not_suspected():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be a positive integer, got 0"),
-        ({"batch_size": 4.0}, "batch_size must be a positive integer, got 4.0"),
-        ({"seed": -1}, "seed must be an integer >= 0, got -1"),
-        ({"workers": -1}, "workers must be an integer >= 0, got -1"),
-        ({"memory": 1.5}, "memory must be an integer >= 0, got 1.5"),
-        ({"ranks": 0}, "ranks must be a positive integer, got 0"),
-        ({"rank": 2, "ranks": 2}, r"rank must be less than ranks \(2\), got 2"),
+        ({"batch_size": 0}, "batch_size must be a positive integer, not 0"),
+        ({"batch_size": 4.0}, "batch_size must be a positive integer, not 4.0"),
+        ({"seed": -1}, "seed must be an integer >= 0, not -1"),
+        ({"workers": -1}, "workers must be an integer >= 0, not -1"),
+        ({"memory": 1.5}, "memory must be an integer >= 0, not 1.5"),
+        ({"ranks": 0}, "ranks must be a positive integer, not 0"),
+        ({"rank": 2, "ranks": 2}, r"rank must be less than ranks \(2\), not 2"),
         ({"ranks": 3}, "batch_size 4 cannot be divided among 3 processes: choose a multiple"),
         ({"ranks": 2, "drop_last": False}, "drop_last must be True with several ranks"),
     ],

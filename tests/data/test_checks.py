@@ -96,10 +96,10 @@ class TestEveryDoor:
                 ValueError,
                 r"values run from -2\.\d+ to 2\.\d+, outside \[-1, 1\]: give uint8, or normalise to",
             ),
-            (PIXELS.int(), TypeError, r"must be uint8 or floating point in \[-1, 1\], got int32: .*images / white"),
-            (PIXELS.long(), TypeError, r"got int64: .*no known white"),
-            (PIXELS.to(torch.uint16), TypeError, r"got uint16: .*no known white"),
-            (PIXELS > 127, TypeError, r"got bool: give images \* 2.0 - 1"),
+            (PIXELS.int(), TypeError, r"must be uint8 or floating point in \[-1, 1\], not int32: .*images / white"),
+            (PIXELS.long(), TypeError, r"not int64: .*no known white"),
+            (PIXELS.to(torch.uint16), TypeError, r"not uint16: .*no known white"),
+            (PIXELS > 127, TypeError, r"not bool: give images \* 2.0 - 1"),
         ],
         ids=["0..255", "standardised", "int32", "int64", "uint16", "bool"],
     )
@@ -149,12 +149,12 @@ class TestShapes:
 
     @pytest.mark.parametrize("door", DOORS)
     def test_a_channel_is_missing(self, door):
-        with pytest.raises(ValueError, match=r"must be \(N, C, H, W\), got shape \(64, 8, 8\): images.unsqueeze\(1\)"):
+        with pytest.raises(ValueError, match=r"must be \(N, C, H, W\), not shape \(64, 8, 8\): images.unsqueeze\(1\)"):
             door(PIXELS[:, 0])
 
     @pytest.mark.parametrize("door", DOORS[:3])
     def test_an_array_is_told_how(self, door):
-        with pytest.raises(TypeError, match=r"a tensor \(N, C, H, W\), got ndarray: torch.from_numpy\(array\).permute"):
+        with pytest.raises(TypeError, match=r"a tensor \(N, C, H, W\), not ndarray: torch.from_numpy\(array\).permute"):
             door(PIXELS.permute(0, 2, 3, 1).numpy())
 
     @pytest.mark.parametrize(("channels", "side"), [(1, 8), (2, 8), (4, 8), (3, 16)])
@@ -171,7 +171,7 @@ class TestShapes:
     def test_features_of_other_channels(self):
         with pytest.raises(ValueError, match="must have 3 channels, as those trained on, not 1"):
             DOORS["Classifier's images"](images(4, 1))
-        with pytest.raises(ValueError, match=r"must have 1 or 3 channels, got shape \(4, 2, 8, 8\)"):
+        with pytest.raises(ValueError, match=r"must have 1 or 3 channels, not shape \(4, 2, 8, 8\)"):
             FileFeatures.__call__(Network, images(4, 2))
 
     @pytest.mark.parametrize("kind", ["<u2", ">u2", "int64", "bool", "complex64", "O", "U1"])

@@ -152,7 +152,7 @@ class TestWhiteOfDataSets:
     def test_others_are_not_asked(self, tmp_path):
         Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "0.png")
         assert load(tmp_path, 16, 1).white is None
-        with pytest.raises(ValueError, match="white must be a positive integer, got 0"):
+        with pytest.raises(ValueError, match="white must be a positive integer, not 0"):
             load(tmp_path, white=0)
         with pytest.raises(ValueError, match="digits is not of picture files, whose white could be said"):
             load("digits", white=255)
@@ -236,8 +236,8 @@ def test_says_why_not(name):
 
 
 def test_probe_reads_the_header():
-    assert probe(encoded(picture(0, 30, 20), "PNG")) == (20, 1.5, 3)
-    assert probe(encoded(picture(0, 30, 40, 1), "JPEG")) == (30, 40 / 30, 1)
+    assert probe(encoded(picture(0, 30, 20), "PNG")) == (30, 20, 3)
+    assert probe(encoded(picture(0, 30, 40, 1), "JPEG")) == (30, 40, 1)
     with pytest.raises(Unusable, match="not a picture"):
         probe(b"nothing")
 

@@ -44,7 +44,7 @@ class TestPoints:
             load("ring", 32)
         with pytest.raises(ValueError, match="channels must be 2, not 3"):
             load("ring", channels=3)
-        with pytest.raises(ValueError, match=r"channels must be 1 \(grey\) or 3 \(RGB\), got 2"):
+        with pytest.raises(ValueError, match=r"channels must be 1 \(grey\) or 3 \(RGB\), not 2"):
             load("digits", channels=2)
 
 

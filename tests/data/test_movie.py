@@ -91,10 +91,10 @@ class TestSaveGif:
         ("given", "options", "error", "message"),
         [
             ([], {}, ValueError, "at least one frame"),
-            ([torch.zeros(3, 4, 4)], {}, TypeError, "frames must be uint8, got torch.float32"),
-            ([torch.zeros(2, 4, 4, dtype=torch.uint8)], {}, ValueError, r"\(1 or 3, H, W\).*got shape \(2, 4, 4\)"),
-            ([*frames(1), *frames(1, width=9)], {}, ValueError, r"one shape, got \(3, 6, 8\) and \(3, 6, 9\)"),
-            (frames(1), {"seconds": 0.001}, ValueError, r"seconds must lie between 0\.02 and 600, got 0\.001"),
+            ([torch.zeros(3, 4, 4)], {}, TypeError, "frames must be uint8, not torch.float32"),
+            ([torch.zeros(2, 4, 4, dtype=torch.uint8)], {}, ValueError, r"\(1 or 3, H, W\).*not shape \(2, 4, 4\)"),
+            ([*frames(1), *frames(1, width=9)], {}, ValueError, r"one shape, not \(3, 6, 8\) and \(3, 6, 9\)"),
+            (frames(1), {"seconds": 0.001}, ValueError, r"seconds must lie between 0\.02 and 600, not 0\.001"),
             (frames(1), {"hold": float("nan")}, ValueError, "hold must lie"),
         ],
     )

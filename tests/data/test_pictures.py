@@ -39,7 +39,7 @@ class TestToUint8:
         assert to_uint8(torch.zeros(2, requires_grad=True)).tolist() == [128, 128]
 
     def test_says_what_is_wrong(self):
-        with pytest.raises(TypeError, match=r"floating point in \[-1, 1\], got int64"):
+        with pytest.raises(TypeError, match=r"floating point in \[-1, 1\], not int64"):
             to_uint8(torch.zeros(3, dtype=torch.int64))
         with pytest.raises(ValueError, match=r"outside \[-1, 1\].*clamp\(-1, 1\)"):
             to_uint8(torch.tensor([-3.0, 2.0]))
@@ -75,9 +75,9 @@ class TestGrid:
             ((cells(4)[0],), r"shape \(3, 4, 5\)"),
             ((cells(4, channels=4),), r"shape \(4, 4, 4, 5\)"),
             ((cells(4)[:0],), "N >= 1"),
-            ((cells(4), 0), "columns must be a positive integer, got 0"),
-            ((cells(4), 2.0), "columns must be a positive integer, got 2.0"),
-            ((cells(4), 2, -1), "padding must be an integer >= 0, got -1"),
+            ((cells(4), 0), "columns must be a positive integer, not 0"),
+            ((cells(4), 2.0), "columns must be a positive integer, not 2.0"),
+            ((cells(4), 2, -1), "padding must be an integer >= 0, not -1"),
         ],
     )
     def test_says_what_is_wrong(self, arguments, message):
@@ -124,10 +124,10 @@ class TestScatter:
         [
             ((torch.zeros(3, 3),), ValueError, "points must be floating point"),
             ((torch.zeros(3, 2, 2, 2),), ValueError, r"\(3, 2, 2, 2\)"),
-            ((torch.zeros(3, 2, dtype=torch.int64),), ValueError, "got torch.int64"),
+            ((torch.zeros(3, 2, dtype=torch.int64),), ValueError, "not torch.int64"),
             ((torch.tensor([[0.0, float("nan")]]),), ValueError, "points hold NaN"),
             ((torch.zeros(3, 2), torch.zeros(3, 1)), ValueError, "behind must be"),
-            ((torch.zeros(3, 2), None, 31), ValueError, "at least 32 pixels, got 31"),
+            ((torch.zeros(3, 2), None, 31), ValueError, "at least 32 pixels, not 31"),
             ((torch.zeros(3, 2), None, 40.5), ValueError, "side must be a positive integer"),
         ],
     )
@@ -170,12 +170,12 @@ class TestSavePng:
 
     def test_says_what_is_wrong(self, tmp_path):
         path = tmp_path / "picture.png"
-        with pytest.raises(TypeError, match=r"a tensor \(after the path\), got str"):
+        with pytest.raises(TypeError, match=r"a tensor \(after the path\), not str"):
             save_png(torch.zeros(3, 4, 5, dtype=torch.uint8), str(tmp_path / "x.png"))
-        with pytest.raises(TypeError, match=r"must be uint8, got torch.float32: fastgan.data.to_uint8"):
+        with pytest.raises(TypeError, match=r"must be uint8, not torch.float32: fastgan.data.to_uint8"):
             save_png(path, torch.zeros(3, 4, 4))
         for shape in ((4, 4), (2, 4, 4), (3, 0, 4)):
-            with pytest.raises(ValueError, match="got shape"):
+            with pytest.raises(ValueError, match="not shape"):
                 save_png(path, torch.zeros(shape, dtype=torch.uint8))
         with pytest.raises(FileNotFoundError, match=r"there is no directory .*absent, create it first"):
             save_png(tmp_path / "absent" / "picture.png", cells(1)[0])

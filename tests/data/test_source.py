@@ -2,12 +2,14 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from fastgan.data import Apart, Batches, Images, Labels, Source, Together, Vectors, load, source_of, to_uint8
+from fastgan.data import Apart, Batches, ImageData, Images, Labels, Source, Together, Vectors, load, source_of, to_uint8
 from fastgan.data.source import Tensors
-from tests.data.picture_files import folder
+from tests.data.picture_files import folder, pixels
 
 COUNT, OTHERS = 11, 7
 
@@ -197,3 +199,131 @@ def test_says_what_is_wrong(name):
     make, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         make()
+
+
+class TestJitter:
+    """Images are made larger by some pixels, and a part of their own size is taken at random."""
+
+    def pictures(self, tmp_path, count=9):
+        return load(folder(tmp_path, count, classes=()), (16, 12))
+
+    def pairs(self, tmp_path):
+        source = self.pictures(tmp_path)
+        return Together("pairs", {"source": (source, "image"), "target": (source, "image")})
+
+    @pytest.mark.parametrize("memory", [0, None])
+    def test_each_image_is_a_part_of_the_larger_one_and_pairs_stay_pairs(self, tmp_path, memory):
+        batches = Batches(self.pairs(tmp_path), 3, jitter=6, flip=True, workers=0, memory=memory)
+        larger = load(tmp_path, (22, 18))
+        whole = torch.stack([larger[i][0] for i in range(9)])
+        parts = whole.unfold(2, 16, 1).unfold(3, 12, 1)  # (9, C, 7, 7, 16, 12)
+        seen = set()
+        for batch in itertools.islice(batches, 30):
+            assert torch.equal(batch.source, batch.target)
+            assert batch.source.shape == (3, 3, 16, 12)
+            for image in to_uint8(batch.source):
+                places = [
+                    (*place, mirrored)
+                    for mirrored, given in enumerate((image, image.flip(2)))
+                    for place in (parts == given[None, :, None, None]).all(5).all(4).all(1).nonzero()[:, 1:].tolist()
+                ]
+                assert len(places) == 1
+                seen.add(tuple(places[0]))
+        assert {place[0] for place in seen} == {place[1] for place in seen} == set(range(7))
+
+    def test_the_same_whatever_the_workers_the_ranks_and_the_beginning(self, tmp_path):
+        options = {"jitter": 4, "flip": True, "seed": 3}
+        source = self.pictures(tmp_path)
+        whole = take(Batches(source, 4, workers=0, memory=0, **options), 8)
+        assert same(take(Batches(source, 4, workers=2, **options), 8), whole)
+        parts = [take(Batches(source, 4, workers=0, rank=rank, ranks=2, **options), 8) for rank in range(2)]
+        assert same([{"image": torch.cat([x["image"], y["image"]])} for x, y in zip(*parts)], whole)
+        resumed = Batches(source, 4, workers=0, **options)
+        resumed.load_state_dict({"epoch": 1, "position": 4})
+        assert same(take(resumed, 5), whole[3:])
+
+    def test_order_and_layout_are_those_without_it(self):
+        plain, shifted = (next(Batches("digits", 64, flip=True, jitter=jitter)) for jitter in (0, 2))
+        assert torch.equal(plain.label, shifted.label)
+        assert shifted.image.shape == plain.image.shape
+        assert shifted.image.stride() == plain.image.stride()
+
+    def test_says_what_is_wrong(self):
+        with pytest.raises(ValueError, match="jitter must be an integer >= 0"):
+            Batches("digits", 4, jitter=-1)
+        with pytest.raises(ValueError, match="jitter 2 takes images that are larger by so many pixels: 'image' of "):
+            Batches(images(4), 4, jitter=2)
+        other = Together("p", {"a": (images(4), "image"), "b": (images(4)[:, :, :1], "image")})
+        with pytest.raises(ValueError, match="one size where they are drawn together, not 3x2 of 'a', 3x1 of 'b' of p"):
+            Batches(other, 4, jitter=2)
+
+
+class TestHeightAndWidth:
+    """Images of any height and width: the middle part of that aspect ratio, or all of a picture, stretched."""
+
+    @pytest.mark.parametrize("fit", ["crop", "stretch"])
+    @pytest.mark.parametrize("size", [(24, 24), (24, 12), (12, 24), (10, 16), (7, 5)])
+    def test_as_pillow_does_it(self, tmp_path, size, fit):
+        height, width = size
+        folder(tmp_path, 2, classes=(), height=24, width=36)
+        wanted = {"image": Images(3, height, width, fit)}
+        files = load(tmp_path).adapted(wanted)
+        assert files.shape == (3, height, width)
+        assert files.fields == wanted
+        assert files.fields["image"].fit == fit
+        original = Image.open(tmp_path / "000.png")
+        if fit == "crop":
+            part = min(36, round(24 * width / height)), min(24, round(36 * height / width))
+            left, top = (36 - part[0]) // 2, (24 - part[1]) // 2
+            original = original.crop((left, top, left + part[0], top + part[1]))
+        expected = np.array(original.resize((width, height), Image.Resampling.BICUBIC))
+        expected = torch.from_numpy(expected).permute(2, 0, 1)
+        assert torch.equal(files[0][0], expected)
+        memory = ImageData(load(tmp_path, (24, 36))[0][0][None]).adapted(wanted)
+        assert memory.shape == (3, height, width)
+        # Pillow rounds after each of its two passes.
+        assert (memory.images[0].int() - expected).abs().max() <= 4
+
+    def test_an_int_is_a_square(self, tmp_path):
+        source = load(folder(tmp_path, 2, height=24, width=36), 16)
+        assert source.shape == (3, 16, 16)
+        assert torch.equal(source[0][0], source.resize((16, 16))[0][0])
+        assert torch.equal(load("emoji", 32).images, load("emoji", (32, 32)).images)
+
+    def test_a_turned_picture_is_cropped_as_it_is_seen(self, tmp_path):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(pixels(0, 24, 48)).save(tmp_path / "0.png", exif=exif)
+        turned = Image.fromarray(pixels(0, 24, 48)).transpose(Image.Transpose.ROTATE_270)
+        assert torch.equal(load(tmp_path, (48, 24))[0][0], torch.from_numpy(np.array(turned)).permute(2, 0, 1))
+
+    def test_too_small_is_what_is_used(self, tmp_path):
+        folder(tmp_path, 2, classes=(), height=8, width=100)
+        assert load(tmp_path, (16, 200))[0][0].shape == (3, 16, 200)
+        with pytest.raises(RuntimeError, match="100x8 pixels, too small for 80x80"):
+            load(tmp_path, 80)[0]
+
+    def test_what_becomes_of_pictures_is_told(self, tmp_path):
+        folder(tmp_path, 3, classes=(), height=24, width=48)
+        oblong = "are not square (half of these 2.00 to 1 or more): "
+        for size, fit, said in (
+            (24, "crop", [oblong + "their outer parts are left out"]),
+            ((24, 48), "crop", []),
+            ((48, 48), "stretch", ["are smaller than 48x48", oblong + "they are stretched"]),
+            ((12, 48), "crop", ["are not of the shape of 48x12 (half of these 2.00 to 1 or more): their outer"]),
+        ):
+            source = load(tmp_path).resize(size, fit)
+            source.survey  # noqa: B018
+            lines = "; ".join(source.said())
+            assert all(part in lines for part in said), lines
+            assert (" are not " in lines) == bool(said)
+
+    @pytest.mark.parametrize("size", [0, (1, 0), (1, 2, 3), 2.0, "8", True, (4, None)])
+    def test_refuses_other_sizes(self, tmp_path, size):
+        for data in ("digits", folder(tmp_path, 1)):
+            with pytest.raises(ValueError, match=r"resolution must be a positive integer or two of them.*, not"):
+                load(data, size)
+
+    def test_refuses_another_fit(self):
+        with pytest.raises(ValueError, match="fit must be 'crop' or 'stretch', not 'squeeze'"):
+            Images(3, 8, 8, "squeeze")

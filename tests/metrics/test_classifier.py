@@ -167,8 +167,8 @@ class TestClassifier:
         ("images", "labels", "message"),
         [
             (torch.zeros(30, 1, 8, 8), None, r"images: no value is negative.*\[0, 1\]"),
-            (torch.zeros(30, 1, 8, 8).int(), None, r"images must be uint8 or floating point in \[-1, 1\], got int32"),
-            (torch.zeros(30, 8, 8, dtype=torch.uint8), None, r"got shape \(30, 8, 8\)"),
+            (torch.zeros(30, 1, 8, 8).int(), None, r"images must be uint8 or floating point in \[-1, 1\], not int32"),
+            (torch.zeros(30, 8, 8, dtype=torch.uint8), None, r"not shape \(30, 8, 8\)"),
             (torch.zeros(10, 1, 8, 8, dtype=torch.uint8), None, "at least 20 images to learn from, not 10"),
             (torch.zeros(30, 1, 8, 8, dtype=torch.uint8), torch.zeros(29).long(), "30 images need int64 labels"),
             (torch.zeros(30, 1, 8, 8, dtype=torch.uint8), torch.full((30,), 2), r"labels must lie in 0..classes - 1"),

@@ -174,10 +174,10 @@ class TestSaysWhatIsWrong:
     @pytest.mark.parametrize(
         ("real", "error", "message"),
         [
-            (torch.zeros(3, 8, 8), ValueError, r"real must be \(N, C, H, W\).*got shape \(3, 8, 8\)"),
+            (torch.zeros(3, 8, 8), ValueError, r"real must be \(N, C, H, W\).*not shape \(3, 8, 8\)"),
             (torch.zeros(0, 1, 8, 8), ValueError, "real must have at least one image"),
             (torch.zeros(2, 1, 8, 8, dtype=torch.int64), TypeError, r"uint8 or floating point in \[-1, 1\]"),
-            ([1], TypeError, "got list"),
+            ([1], TypeError, "not list"),
         ],
     )
     def test_real(self, real, error, message):

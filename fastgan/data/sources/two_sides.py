@@ -8,6 +8,7 @@ from typing import Any
 
 from fastgan.data.fields import Field, LazyFields
 from fastgan.data.problems import examples, printable
+from fastgan.data.size import Size
 from fastgan.data.source import Apart, Source, Together
 from fastgan.data.sources.names import TO
 from fastgan.data.sources.sides import matched
@@ -94,8 +95,8 @@ class TwoSides:
             f"{self._examples(self._rows.left_out)}: pairs have the same path below their folders, extension aside"
         )
 
-    def resize(self, resolution: int) -> TwoSides:
-        return self._each("resize", resolution)
+    def resize(self, resolution: Size, fit: str = "crop") -> TwoSides:
+        return TwoSides(self.name, self.a.resize(resolution, fit), self.b.resize(resolution, fit))
 
     def with_channels(self, channels: int) -> TwoSides:
         return self._each("with_channels", channels)
