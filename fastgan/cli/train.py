@@ -45,6 +45,11 @@ def add(subparsers: Any) -> None:
         "(default: quick without a GPU, else paper)",
     )
     add_options(parser, [each for each in RUN if each.name not in OF_TRAINING])
+    parser.add_argument(
+        "--target",
+        metavar="DATA",
+        help="a second data set: pairs of equal names or another domain, as the system wants",
+    )
     add_options(parser.add_argument_group("training"), options(Settings))
     system = parser.add_argument_group("system", "what is not given follows from the data, the preset, or its paper")
     add_options(system, options(Networks), defaults=False)
@@ -55,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     given = vars(args)
     if given.get("steps") == 0:  # which Config has for a run whose end is not known yet
         raise ValueError("steps must be at least 1, not 0")
+    if "target" in given:
+        given["data"] = _with_target(given)
     build(Config, _settings(given), "")
     from fastgan.distributed import join, leave
     from fastgan.runs.run import quoted
@@ -162,6 +169,16 @@ def _options(given: dict[str, Any], system: str) -> dict[str, Any]:
     return {**here, **from_text(accepted, texts, f"system {system}")}
 
 
+def _with_target(given: dict[str, Any]) -> str:
+    """The name of two data sets."""
+    from fastgan.data.sources.names import TO
+
+    if "data" not in given:
+        raise ValueError("--target goes with --data, which names the other data set: give both")
+    return f"{given['data']}{TO}{given['target']}"
+
+
 def _slug(data: str) -> str:
-    """A data set's name as part of a directory's."""
-    return re.sub(r"[^\w.-]+", "-", Path(data).name).strip("-") or "data"
+    """A data set's name as part of a directory's; of two data sets, both."""
+    names = "-".join(Path(name).name for name in data.split("=>"))
+    return re.sub(r"[^\w.-]+", "-", names).strip("-") or "data"

@@ -10,11 +10,17 @@ from typing import Any
 
 from torch import Tensor
 
-from fastgan.data.folder import Folder
+from fastgan.data.fields import Texts
+from fastgan.data.folder import RULES, Folder
 from fastgan.data.gaussians import Points
 from fastgan.data.hub import HubPictures, is_hugging_face, wrapped
 from fastgan.data.images import ImageData, pixel_digest
+from fastgan.data.lazy import LazyPictures
 from fastgan.data.problems import examples
+from fastgan.data.source import Apart, Together
+from fastgan.data.sources.captioned import Captioned
+from fastgan.data.sources.files import Files
+from fastgan.data.sources.two_sides import TwoSides
 
 ROWS = 16  # of a table whose pictures are looked at
 
@@ -23,15 +29,20 @@ Listing = Sequence[tuple[str, int | None]]  # path and label of every picture, i
 
 def identity(source: Any) -> dict[str, Any]:
     """`classes`: their names.   `digest`: of the paths and labels of a folder, in order; of labels and some pixels
-    where they are in memory; of labels and some files of a table; of the labels of a torchvision data set; "" where
-    nothing is known but the number, as of a stream."""
+    where they are in memory; of labels and some files of a table; of the labels of a torchvision data set; of what
+    pairs and domains are put together of; "" where nothing is known but the number, as of a stream.   `vocabulary`: the
+    words of its tokens, where it has texts."""
     if is_hugging_face(source):
         source = wrapped(source)
     classes = getattr(source, "classes", ())
     known: dict[str, Any] = {"classes": [str(name) for name in classes] if isinstance(classes, list | tuple) else []}
     known["digest"] = _digest(source)
+    if words := _words(source):
+        known["vocabulary"] = list(words)
     if isinstance(source, Folder):
         known |= {"rules": source.rules, "left_out": dict(source.left_out)}
+    elif isinstance(source, TwoSides | Apart | Together):
+        known["rules"] = RULES
     return known
 
 
@@ -111,9 +122,23 @@ def _pictures(before: Listing, now: Listing) -> list[str]:
     return said or ["the same pictures in another order"]
 
 
+def _words(source: Any) -> tuple[str, ...]:
+    if isinstance(source, Together | Apart):
+        text = source.fields.get("text")
+        return text.words if isinstance(text, Texts) else ()
+    has_text = source.has("text") if isinstance(source, LazyPictures) else bool(getattr(source, "captions", ()))
+    return source.text_field.words if has_text and isinstance(source, Captioned) else ()
+
+
 def _digest(source: Any) -> str:
-    if isinstance(source, Folder):
-        return f"listing:{listing_digest(source.listing())}"
+    if isinstance(source, TwoSides):
+        return f"sides:{_sha(_digest(side).encode() for side in (source.a, source.b))}"
+    if isinstance(source, Apart):
+        return f"apart:{_sha(_digest(part).encode() for part in source.parts)}"
+    if isinstance(source, Together):
+        return f"together:{_sha(f'{key} {_digest(of)} {there} '.encode() for key, of, there in source.members())}"
+    if isinstance(source, Files):
+        return f"listing:{source.half_taken}{listing_digest(source.listing())}"
     if isinstance(source, ImageData):
         return f"pixels:{source.digest or pixel_digest(source.images, source.labels)}"
     if isinstance(source, Tensor):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
@@ -200,6 +200,10 @@ class Together(Rows):
             source, there = self._of[key]
             changed[key] = (source.adapted({there: field}), there)
         return Together(self.name, changed)
+
+    def members(self) -> Iterator[tuple[str, Any, str]]:
+        """Each field, its source and what it is called there."""
+        return ((key, source, there) for key, (source, there) in self._of.items())
 
     def row(self, index: int) -> tuple[Row, list[Note]]:
         row: Row = {}

@@ -86,5 +86,8 @@ def parted(system: str | type[System], given: Mapping[str, Any]) -> tuple[dict[s
 def _fitted(data: Any, source: Any, system: Any) -> Any:
     if not (hasattr(source, "with_channels") and hasattr(source, "resize")):
         return data
+    wanted = system.inputs()
+    if "image" not in source.fields or not set(wanted) <= {"image", "label"}:
+        return source.adapted(wanted)
     channels, height, _ = system.image_shape
     return source.with_channels(channels).resize(height)

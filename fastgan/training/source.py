@@ -17,6 +17,8 @@ from fastgan.data.folder import Folder
 from fastgan.data.identity import Listing, difference, identity
 from fastgan.data.lazy import Pictures
 from fastgan.data.registry import absolute
+from fastgan.data.source import Apart, Together
+from fastgan.data.sources.two_sides import TwoSides
 from fastgan.files import replace_file
 from fastgan.runs.run import Run, quoted
 from fastgan.systems import System
@@ -27,7 +29,7 @@ def name_of(data: Any) -> str:
     if isinstance(data, str | os.PathLike):
         return absolute(os.fspath(data))
     name = str(getattr(data, "name", type(data).__name__))
-    return absolute(name) if isinstance(data, Pictures) else name
+    return absolute(name) if isinstance(data, Pictures | TwoSides | Together | Apart) else name
 
 
 def load_data(data: Any, system: System, known: Mapping[str, Any] | None = None, *, white: int | None = None) -> Any:

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_flatten
 
 from fastgan import systems
 from fastgan.cli import main
+from fastgan.cli.train import _slug
 from fastgan.options import build, options, text
 from fastgan.runs import checkpoint, config
 from fastgan.runs.settings import Config
@@ -94,6 +95,11 @@ class TestTrain:
             (["dcgan", "--workers", "-1"], "workers must be at least 0, not -1"),
             (["dcgam"], "no system 'dcgam' (did you mean dcgan or "),
             (["dcgan", "--data", "digit"], "digits"),
+            (["dcgan", "--target", "emoji"], "--target goes with --data"),
+            (
+                ["dcgan", "--data", "digits", "--target", "emoji"],
+                "has pairs (source, target) or domains (a, b), not image",
+            ),
             (["dcgan", "--resolution", "48"], "the nearest are 32 and 64"),
             (["dcgan", "--set", "lerning_rate=1"], "did you mean learning_rate or discriminator_learning_rate?"),
             (["dcgan", "--set", "slope"], "--set takes KEY=VALUE"),
@@ -109,6 +115,18 @@ class TestTrain:
     def test_says_what_is_wrong(self, error, tmp_path, arguments, message):
         assert message in error("train", *arguments, *(["--out", tmp_path / "run"] if arguments else []))
         assert not (tmp_path / "run").exists()
+
+    def test_a_part_of_the_data(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        sizes = ["--width", "2", "--batch-size", "2", "--samples", "1", "--steps", "1", "--device", "cpu"]
+        assert main(["train", "dcgan", "--data", "digits@test", *sizes]) == 0
+        assert config.read(tmp_path / "runs" / "dcgan-digits-test" / "config.yaml")["data"] == "digits@test"
+
+    @pytest.mark.parametrize(
+        ("data", "slug"), [("/x/A=>/y/B", "A-B"), ("photos:right@test", "photos-right-test"), ("hf:a/b@c", "b-c")]
+    )
+    def test_the_run_is_named_after_the_data(self, data, slug):
+        assert _slug(data) == slug
 
     def test_out_holds_a_run(self, run, error):
         line = error("train", "dcgan", *TINY, "--out", run)

@@ -7,6 +7,9 @@ import torch
 from PIL import Image
 
 from fastgan.data import Batches, Images, Labels, Texts, load
+from fastgan.data.folder import RULES
+from fastgan.data.identity import identity
+from fastgan.data.registry import absolute
 from fastgan.data.texts import END, START
 from tests.data.picture_files import folder, picture, pixels
 
@@ -151,6 +154,8 @@ class TestPairs:
             load(plain, source="B").adapted(PAIR)
         with pytest.raises(ValueError, match="the source is A, but the name says B"):
             load(f"{pairs(tmp_path / 'p')}:B", source="A")
+        with pytest.raises(ValueError, match="pairs are told from the names of files: give two folders"):
+            load("digits", target="emoji").adapted(PAIR)
         with pytest.raises(ValueError, match="emoji has no side B"):
             load("emoji:B")
 
@@ -184,6 +189,7 @@ class TestDomains:
     def test_of_any_two_data_sets(self, tmp_path):
         data = load(folder(tmp_path, 4, ()), target="emoji")
         assert set(data.fields) == {"a", "b"}, "nothing is called alike"
+        assert set(load("digits", target="emoji").fields) == {"a", "b"}, "the numbers of rows are no names"
         batch = next(Batches(data.adapted({"a": Images(3, 16, 16), "b": Images(3, 16, 16)}), 4, workers=0))
         assert (tuple(batch.a.shape), tuple(batch.b.shape)) == ((4, 3, 16, 16), (4, 3, 16, 16))
 
@@ -337,6 +343,49 @@ class TestParts:
         assert load("emoji@test").vocabulary == load("emoji").vocabulary
         with pytest.raises(ValueError, match="a part of a data set is train or test, not 'val'"):
             load("digits").part("val")
+
+
+class TestIdentity:
+    """By which a run tells whether its data are those that it began with."""
+
+    def test_of_pairs_and_domains(self, tmp_path):
+        one, other = pairs(tmp_path / "1"), pairs(tmp_path / "2", 5)
+        sources = {
+            "pairs": load(one).adapted(PAIR),
+            "the other way": load(one, source="B").adapted(PAIR),
+            "domains": load(one).adapted(DOMAINS),
+            "others": load(other).adapted(PAIR),
+            "halves": load(halves(tmp_path / "3")).adapted(PAIR),
+            "other halves": load(tmp_path / "3", source="right").adapted(PAIR),
+            "as it is": load(one / "A", target=one / "B"),
+        }
+        assert len({identity(source)["digest"] for source in sources.values()}) == len(sources)
+        again = load(one).adapted({**PAIR, "target": Images(1, 8, 8)})
+        assert identity(again) == identity(sources["pairs"]), "the size is not theirs"
+        assert identity(again)["rules"] == RULES
+
+    def test_holds_the_vocabulary(self, tmp_path):
+        words = list(load(of_columns(tmp_path / "1")).adapted({**PAIR, "text": Texts(9)}).fields["text"].words)
+        assert identity(load(tmp_path / "1").adapted({**PAIR, "text": Texts(9)}))["vocabulary"] == words
+        folder(tmp_path / "2", 2, ())
+        assert "vocabulary" not in identity(load(tmp_path / "2"))
+        (tmp_path / "2" / "000.txt").write_text("a cat")
+        data = load(tmp_path / "2")
+        assert identity(data)["vocabulary"] == [*words[:4], "a", "cat"]
+        assert "vocabulary" not in identity(data.adapted({"image": Images(3, 8, 8)}))
+        assert identity(load("emoji"))["vocabulary"] == list(load("emoji").vocabulary)
+
+    def test_names_are_found_again_from_everywhere(self, tmp_path, monkeypatch):
+        pairs(tmp_path)
+        monkeypatch.chdir(tmp_path)
+        a, b = tmp_path / "A", tmp_path / "B"
+        assert absolute("A=>B") == f"{a}=>{b}"
+        assert absolute("A:right@test") == f"{a}:right@test"
+        assert absolute("emoji@test=>nowhere@test") == "emoji@test=>nowhere@test"
+        (tmp_path / "A@test").mkdir()
+        assert absolute("A@test") == f"{a}@test"
+        save(tmp_path / "A@test" / "x.png", 1)
+        assert len(load("A@test")) == 1, "a path that is there is taken as it is"
 
 
 @pytest.mark.parametrize("make", [pairs, halves, of_columns])

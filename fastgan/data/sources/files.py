@@ -77,6 +77,11 @@ class Files(LazyPictures):
     def stems(self) -> list[str]:
         return [stem_of(self._paths[row], self._side) for row in range(len(self))]
 
+    @property
+    def half_taken(self) -> str:
+        """Which half of each picture this is, left or right; "" for the whole."""
+        return self._half.side if self._half else ""
+
     def listing(self) -> list[tuple[str, int | None]]:
         """Path, with slashes, and label of every picture, in order."""
         return [(self._paths[i].replace(os.sep, "/"), self._label(i)) for i in range(len(self))]

@@ -10,6 +10,7 @@ from fastgan.data.fields import Field, LazyFields
 from fastgan.data.problems import examples, printable
 from fastgan.data.size import Size
 from fastgan.data.source import Apart, Source, Together
+from fastgan.data.sources.files import Files
 from fastgan.data.sources.names import TO
 from fastgan.data.sources.sides import matched
 
@@ -21,7 +22,7 @@ class TwoSides:
     """`a` and `b`, sources with the field `image`: what it is follows from the fields that are wanted of it.
 
     source, target: those pictures of a and b whose stems agree, as pairs; a is the source.   a, b: domains.
-    `stems` of a source names its pictures, which are pairs with those of the same names; without it, nothing is a pair.
+    Only files have names by which they are pairs.
     """
 
     def __init__(self, name: str, a: Any, b: Any) -> None:
@@ -90,6 +91,8 @@ class TwoSides:
 
     def unmatched(self) -> ValueError:
         """The error for two sides of which nothing is a pair."""
+        if not self._rows.left_out:
+            return ValueError(f"{printable(self.name)}: pairs are told from the names of files: give two folders")
         return ValueError(
             f"{printable(self.name)}: no picture of the one side is called like one of the other, such as "
             f"{self._examples(self._rows.left_out)}: pairs have the same path below their folders, extension aside"
@@ -109,7 +112,7 @@ class TwoSides:
 
     @cached_property
     def _rows(self) -> Any:
-        return matched(*(getattr(side, "stems", ()) for side in (self.a, self.b)))
+        return matched(*(side.stems if isinstance(side, Files) else () for side in (self.a, self.b)))
 
     def _examples(self, left_out: Sequence[tuple[str, int]]) -> str:
         """Of both sides, the first of each in turn."""
