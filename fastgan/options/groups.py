@@ -66,7 +66,7 @@ class LabelNoise(Options):
 @dataclass(frozen=True)
 class Augmentation(Options):
     augment: str = option(
-        "", "changes of what the discriminator sees (Zhao et al. 2020)", parts=AUGMENTATIONS,
+        "", "changes of what the discriminator sees, by Zhao et al. 2020", parts=AUGMENTATIONS,
         on_resume="live",
     )  # fmt: skip
 
