@@ -73,22 +73,28 @@ class Ranks:
         return made[0]
 
 
-def join(device: str) -> tuple[Ranks, str]:
-    """Join the other processes, if torchrun started this one. Returns the device too: "cuda" is one GPU a process.
+def join(device: str) -> Ranks:
+    """Join the other processes, if torchrun started this one: on GPUs, if that is what `device` means.
 
     A process group that exists already is used as it is.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if not dist.is_available() or (count == 1 and not dist.is_initialized()):
-        return Ranks(), device
-    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    if cuda:
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-        torch.cuda.set_device(device)
+    if not dist.is_available() or (int(os.environ.get("WORLD_SIZE", "1")) == 1 and not dist.is_initialized()):
+        return Ranks()
+    cuda = own_device(device) != device
     if not dist.is_initialized():
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", **_meeting())
         atexit.register(_leave)
-    return Ranks(dist.get_rank(), dist.get_world_size()), device
+    return Ranks(dist.get_rank(), dist.get_world_size())
+
+
+def own_device(device: str) -> str:
+    """This process's: of several that were started by torchrun, each has a GPU, where `device` asks for GPUs."""
+    started = "LOCAL_RANK" in os.environ or (dist.is_available() and dist.is_initialized())
+    if not started or not (device == "cuda" or (device == "auto" and torch.cuda.is_available())):
+        return device
+    own = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    torch.cuda.set_device(own)
+    return own
 
 
 def _meeting() -> dict[str, Any]:

@@ -58,15 +58,13 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     given = vars(args)
-    if given.get("steps") == 0:  # which Config has for a run whose end is not known yet
-        raise ValueError("steps must be at least 1, not 0")
     if "target" in given:
         given["data"] = _with_target(given)
     build(Config, _settings(given), "")
     from fastgan.distributed import join, leave
     from fastgan.runs.run import quoted
 
-    ranks, _ = join(given.get("device", "auto"))
+    ranks = join(given.get("device", "auto"))
     trainer = _resumed(given) if "resume" in given else _started(given, ranks)
     steps = trainer.config.steps
     done = trainer.finished
@@ -138,9 +136,7 @@ def _started(given: dict[str, Any], ranks: Any) -> Any:
     # A configuration says everything; where it does not, the defaults are the paper's.
     name = given.get("preset", "paper" if "config" in given else None)
     system, data, settings, remarks = make(asked.system, asked.data, decided, asked.options, name)
-    steps = settings.pop("steps")
     trainer = Trainer(system, data, out=out, **settings)
-    trainer.aim(steps)
     trainer.remarks.extend(remarks)
     return trainer
 

@@ -19,7 +19,8 @@ import torch
 
 from fastgan.files import replacing, sync_folder
 
-FORMAT = 2
+FORMAT = 3
+READ = (2, 3)  # formats
 _PREFIX = b"sha256:"
 _COMMENT = len(_PREFIX) + 64  # bytes
 
@@ -65,9 +66,12 @@ def load(path: Path) -> dict[str, Any]:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError) as error:
             raise CorruptCheckpoint(f"{path} does not hold tensors and plain containers: refused") from error
-        if state.get("format") == FORMAT:
+        if state.get("format") in READ:
             return state
-        raise ValueError(f"{path} has checkpoint format {state.get('format')}; this version reads format {FORMAT}")
+        raise ValueError(
+            f"{path} must have checkpoint format {' or '.join(map(str, READ))}, as this version of FastGAN reads them, "
+            f"not {state.get('format')}: go on with the version that wrote it"
+        )
     message = f"{path} is corrupt: {damage}."
     if path != other and other.exists() and _damage(other) is None:
         raise CorruptCheckpoint(f"{message} The last good one is {other}; to go on from it: mv {other} {path}")

@@ -120,7 +120,9 @@ def _state(run: Run) -> dict[str, Any]:
         state = run.read()
     except (OSError, ValueError, RuntimeError):
         return {}
-    return {name: state.get(name) for name in ("step", "best", "versions", "data", "watch")}
+    parts = state["callbacks"]
+    told = {name: state[name] for name in ("step", "versions", "data")}
+    return {**told, "best": parts.get("evaluation", {}).get("best"), "watch": parts.get("health")}
 
 
 def _facts(run: Run, state: dict[str, Any], logged: dict[str, Line], batch_size: int) -> list[str]:

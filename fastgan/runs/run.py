@@ -50,7 +50,7 @@ _STATE: dict[str, Any] = {
     "random": dict,
     "latents": torch.Tensor,
     "logged": dict,
-    "best": dict | None,
+    "callbacks": dict,
 }
 
 
@@ -149,7 +149,7 @@ class Run:
                 f"the run in {self.path} has no best checkpoint yet: its samples are compared with the data every "
                 "`evaluate_every` steps"
             )
-        state = checkpoint.load(path)
+        state = _of_now(checkpoint.load(path))
         wrong = [name for name, kind in _STATE.items() if not isinstance(state.get(name, ...), kind)]
         if wrong:
             raise ValueError(f"{path} is not the checkpoint of a run: it has no {', '.join(wrong)} as a run's has")
@@ -195,6 +195,15 @@ class Run:
             yield
         finally:
             lock.release()
+
+
+def _of_now(state: dict[str, Any]) -> dict[str, Any]:
+    """The state in a checkpoint of format 2, as one of format 3 has it: that of callbacks in one place."""
+    if state["format"] == 2 and "best" in state:
+        state["callbacks"] = {"evaluation": {"best": state.pop("best"), "owed": state.pop("owed", False)}}
+        if watch := state.pop("watch", None):
+            state["callbacks"]["health"] = watch
+    return state
 
 
 def quoted(path: str | os.PathLike[str]) -> str:

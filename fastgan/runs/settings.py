@@ -88,7 +88,7 @@ class Config(Settings):
     data: str = option(
         "digits", "digits, emoji, a folder of pictures, hf:NAME, a .parquet or .arrow file", on_resume="free"
     )
-    steps: int = option(STEPS, "steps in all, from the beginning of the run", least=0, on_resume="free")
+    steps: int = option(STEPS, "steps in all, from the beginning of the run", least=1, on_resume="free")
     device: str = option("auto", "cpu, cuda, cuda:1; auto: a GPU where there is one", on_resume="free")
     init_from: str | None = option(
         None, "begin with the weights of another run, or of a file, as far as they fit; none: random ones"

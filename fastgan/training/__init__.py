@@ -9,16 +9,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fastgan.training.callbacks import Callback
+    from fastgan.training.loggers import Logger
     from fastgan.training.step import GraphedStep, Step
     from fastgan.training.trainer import Trainer
 
 _NAMES = {
+    "Callback": "callbacks",
     "GraphedStep": "step",
+    "Logger": "loggers",
     "Step": "step",
     "Trainer": "trainer",
 }
 
-__all__ = ["GraphedStep", "Step", "Trainer"]
+__all__ = ["Callback", "GraphedStep", "Logger", "Step", "Trainer"]
 
 
 def __getattr__(name: str) -> Any:

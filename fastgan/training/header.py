@@ -1,17 +1,65 @@
-"""What a training says before its first step: on what, with what, how long."""
+"""What a training says before its first step, on what, with what, how long; and where it stopped before the last."""
 
 from __future__ import annotations
 
-from typing import Any
+import signal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fastgan import backend
 from fastgan.data.problems import examples
+from fastgan.messages import log
 from fastgan.runs.config import Config
-from fastgan.runs.run import versions
+from fastgan.runs.run import quoted, versions
 from fastgan.systems import System
 from fastgan.systems.adversarial import AdversarialSystem
 from fastgan.systems.presets import AUGMENT, FEW
+
+if TYPE_CHECKING:
+    from fastgan.training.trainer import Trainer
+
+
+def opening(trainer: Trainer) -> None:
+    """Tell it, once a `fit`, in the first process."""
+    if not trainer.ranks.first:
+        return
+    asked, step, run = trainer.config, trainer.step, trainer.run
+    dtype, processes = trainer.train_step.autocast_dtype, trainer.ranks.count
+    made_by, *lines = header(trainer.system, asked, trainer.data, dtype, processes)
+    run.note("INFO", f"{trainer.command or 'Trainer.fit'} ({made_by})")
+    steps = f"{asked.steps:,} steps" if not step else f"steps {step + 1:,} to {asked.steps:,}"
+    lines.append(f"{steps} in batches of {asked.batch_size}; the run is in {run.path}")
+    if not step and asked.health:
+        lines.append(few(trainer.system, trainer.data["images"]))
+    for line in filter(None, [*lines, *trainer.remarks]):
+        log.info("%s", line)
+    for problem in filter(None, [*trainer.feed.batches.problems(), backend.no_kernels()]):
+        log.warning("%s", problem)
+    trainer.remarks.clear()
+
+
+def tell_the_end(trainer: Trainer) -> None:
+    """Why not all steps are done. KeyboardInterrupt or SystemExit where a signal asked to stop."""
+    first = trainer.ranks.first
+    if trainer.stopped:
+        if first:
+            _say(trainer, f"stopped early at step {trainer.step}: {trainer.stopped}")
+    elif not trainer.finished:
+        if first and trainer.checkpoints.step >= 0:
+            again = f"fastgan train --resume {quoted(trainer.run.path)}"
+            _say(trainer, f"stopped at step {trainer.step}; to go on: {again}")
+        elif first:
+            log.warning("stopped before the first step: nothing is kept")
+        if trainer.interrupted() == signal.SIGTERM:
+            raise SystemExit(128 + signal.SIGTERM)
+        raise KeyboardInterrupt
+
+
+def _say(trainer: Trainer, text: str) -> None:
+    """A warning when log.txt is closed."""
+    log.warning("%s", text)
+    trainer.run.note("WARNING", text)
 
 
 def header(system: System, asked: Config, data: dict[str, Any], dtype: torch.dtype | None, processes: int) -> list[str]:

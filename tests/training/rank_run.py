@@ -43,7 +43,7 @@ def main():
     when = os.environ.get("DIES", "")
     if when and os.environ.get("TORCHELASTIC_RESTART_COUNT") == "0":
         step, what = when.split(":")
-        advance = trainer._advance
+        advance = trainer.advance
 
         def dies(*arguments):
             if trainer.step == int(step) and rank == 1:
@@ -57,7 +57,7 @@ def main():
                         trainer.system.generator[0].conv.weight[0].fill_(float(what))
             advance(*arguments)
 
-        trainer._advance = dies
+        trainer.advance = dies
     trainer.fit(int(steps))
     if os.environ.get("STAYS"):
         signal.pause()

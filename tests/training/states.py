@@ -9,6 +9,11 @@ def state(out):
     return checkpoint.load(out / "checkpoint.pt")
 
 
+def best_of(state):
+    """The score and the step of the best checkpoint so far."""
+    return state["callbacks"]["evaluation"]["best"]
+
+
 def same(a, b):
     """Equal bit for bit, whatever is nested in what."""
     if isinstance(a, torch.Tensor):

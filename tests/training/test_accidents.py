@@ -18,7 +18,7 @@ from fastgan.runs import checkpoint, config, run
 from fastgan.training import Trainer
 from fastgan.training.nonfinite import not_finite
 from tests.training.rank_run import pictures as noise
-from tests.training.states import same, state
+from tests.training.states import best_of, same, state
 
 SCRIPT = Path(__file__).with_name("rank_run.py")
 
@@ -35,14 +35,14 @@ def start(tiny, tmp_path):
 
 def at(trainer, step, act):
     """`act` once, before the step after `step`."""
-    advance, pending = trainer._advance, [act]
+    advance, pending = trainer.advance, [act]
 
     def wrapped(*arguments):
         if trainer.step == step and pending:
             pending.pop()()
         advance(*arguments)
 
-    trainer._advance = wrapped
+    trainer.advance = wrapped
 
 
 class TestKilled:
@@ -223,7 +223,7 @@ class TestCheckpointOfSomethingElse:
     def test_parts_missing_or_of_another_kind(self, out, name):
         good, three = state(out), 3
         for value in (..., three, "x", [], {}, {"a": torch.zeros(2)}, torch.zeros(2), None):
-            if (name == "versions" and isinstance(value, dict)) or (name in ("ema", "best") and value is None):
+            if (name in ("versions", "callbacks") and isinstance(value, dict)) or (name == "ema" and value is None):
                 continue
             if name == "step" and value is three:
                 continue
@@ -327,12 +327,12 @@ class TestNotFinite:
 class TestBest:
     def test_the_nearest_is_kept(self, start, tmp_path, caplog, monkeypatch):
         scores = iter([0.5, 0.3, 0.4, 0.2, 0.9])
-        monkeypatch.setattr("fastgan.training.evaluation.Evaluation.distance", lambda self: next(scores))
+        monkeypatch.setattr("fastgan.training.callbacks.evaluation.Evaluation.distance", lambda *_: next(scores))
         trainer = start(evaluate_every=2, checkpoint_every=0)
         trainer.fit(10)
         best = checkpoint.load(tmp_path / "run" / "checkpoint.best.pt")
         assert best["step"] == 8
-        assert best["best"] == state(tmp_path / "run")["best"] == {"score": 0.2, "step": 8}
+        assert best_of(best) == best_of(state(tmp_path / "run")) == {"score": 0.2, "step": 8}
         assert state(tmp_path / "run")["step"] == 10
         assert (
             "sliced_wasserstein is 0.9 at step 10, 0.2 at step 8, whose checkpoint is kept as the best" in caplog.text
@@ -344,8 +344,8 @@ class TestBest:
         looked, never = state(tmp_path / "looked"), state(tmp_path / "not")
         for part in ("system", "ema", "optimizers", "random"):
             assert same(looked[part], never[part])
-        assert looked["best"]["score"] > 0
-        assert never["best"] is None
+        assert best_of(looked)["score"] > 0
+        assert best_of(never) is None
         with pytest.raises(FileNotFoundError, match="has no best checkpoint yet"):
             Trainer.resume(tmp_path / "not", data=noise()).run.read("best")
 

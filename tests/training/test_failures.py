@@ -29,6 +29,10 @@ def train(system, data, out, steps, **settings):
     return trainer
 
 
+def health_of(trainer):
+    return trainer.hooks.state_dict()["health"]
+
+
 def told(caplog):
     return [r.getMessage() for r in caplog.records if r.name == "fastgan" and r.levelno == logging.WARNING]
 
@@ -98,7 +102,7 @@ class TestRemedy:
         again = Trainer.resume(tmp_path / "run", data=load("ring", 1, 2))
         assert again.system.r1.penalty.keywords == {"gamma": 1.0}
         assert again.system.r1.calls == system.r1.calls > 0
-        assert again._watch.state_dict() == trainer._watch.state_dict()
+        assert health_of(again) == health_of(trainer)
 
     def test_one_after_the_other(self):
         from fastgan.training.health import REMEDIES, Symptom, remedy
@@ -146,15 +150,17 @@ class TestBest:
         lines = (tmp_path / "run" / "metrics.jsonl").read_text()
         assert '"frechet"' in lines
         assert "sliced" not in lines
-        assert trainer._evaluation.best["step"] in (10, 20)
+        assert trainer.evaluation.best["step"] in (10, 20)
 
     def test_where_higher_is_better(self, tmp_path, monkeypatch, caplog):
         scores = iter([0.5, 0.7, 0.1])
-        monkeypatch.setattr("fastgan.training.evaluation.Evaluation.distance", lambda self: next(scores))
-        trainer = train(made(), load("ring", 1, 2), tmp_path / "run", 30, evaluate_every=10, metric="coverage")
-        assert trainer._evaluation.best == {"score": 0.7, "step": 20}
+        monkeypatch.setattr("fastgan.training.callbacks.evaluation.Evaluation.distance", lambda *_: next(scores))
+        settings = {"evaluate_every": 10, "metric": "coverage", "patience": 1}
+        trainer = train(made(), load("ring", 1, 2), tmp_path / "run", 50, **settings)
+        assert trainer.step == 30
+        assert trainer.evaluation.best == {"score": 0.7, "step": 20}
         assert "coverage is 0.1 at step 30, 0.7 at step 20, whose checkpoint is kept as the best" in caplog.text
-        assert "no coverage higher than the 0.7 of step 20" in trainer._evaluation.verdict()
+        assert "no coverage higher than the 0.7 of step 20" in caplog.text
 
     def test_by_the_name_of_the_literature(self, tmp_path, monkeypatch, caplog):
         caplog.set_level("INFO", "fastgan")
@@ -169,7 +175,7 @@ class TestBest:
         settings = {"evaluate_every": 5, "patience": 2, "ema": 0.0, "health": False}
         trainer = train(system, data, tmp_path / "run", 1000, **settings)
         assert trainer.step < 1000
-        assert trainer.step == trainer._evaluation.best["step"] + 10
+        assert trainer.step == trainer.evaluation.best["step"] + 10
         ended = f"stopped early at step {trainer.step}: no sliced_wasserstein lower than"
         assert any(line.startswith(ended) for line in told(caplog))
         again = Trainer.resume(tmp_path / "run", data=data)

@@ -52,7 +52,7 @@ class TestSameRun:
         trainer.fit(8)
         weight = trainer.system.discriminator[0].conv.weight
         broken = []
-        advance = trainer._advance
+        advance = trainer.advance
 
         def advanced(check=None):
             advance(check)
@@ -61,7 +61,7 @@ class TestSameRun:
                 with torch.no_grad():
                     weight.fill_(float("nan"))
 
-        trainer._advance = advanced
+        trainer.advance = advanced
         trainer.fit(14)
         assert trainer.step == 14
         assert "repeating the steps since the checkpoint" in caplog.text

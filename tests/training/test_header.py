@@ -51,7 +51,7 @@ def test_log_tells_the_start_the_changes_and_the_end(start, pictures, tmp_path, 
 
 def test_log_tells_that_it_was_stopped(start, tmp_path, monkeypatch):
     trainer = start()
-    monkeypatch.setattr(trainer, "_asked", lambda *_: 2 if trainer.step == 1 else None)
+    monkeypatch.setattr(trainer, "interrupted", lambda *_: 2 if trainer.step == 1 else None)
     with pytest.raises(KeyboardInterrupt):
         trainer.fit(3)
     assert log(tmp_path / "run")[-1].startswith("stopped at step 1; to go on: fastgan train --resume ")

@@ -11,9 +11,10 @@ import torch
 
 from fastgan import Trainer
 from fastgan.data import ImageData
+from fastgan.runs.settings import STEPS
 from fastgan.systems import create
-from fastgan.training import evaluation
-from tests.training.states import same, state
+from fastgan.training.callbacks import evaluation
+from tests.training.states import best_of, same, state
 
 QUIET = {
     "sample_every": 0, "evaluate_every": 0, "log_every": 1, "health": False, "precision": "float32", "batch_size": 8,
@@ -117,7 +118,7 @@ def test_in_an_evaluation_which_is_made_up_for(tiny, tmp_path, pictures, monkeyp
             trainer.fit(3)
     assert not trainer.finished
     assert trainer.system.generator.training
-    assert state(tmp_path / "run")["best"] is None
+    assert best_of(state(tmp_path / "run")) is None
     again = Trainer.resume(tmp_path / "run", data=pictures, device="cpu")
     assert not again.finished
     again.fit()
@@ -166,10 +167,8 @@ class TestAStartThatFails:
 
 
 def test_steps_are_those_of_the_run(tiny, tmp_path, pictures):
-    trainer = Trainer(tiny(), pictures, out=tmp_path / "run", device="cpu", **QUIET)
-    with pytest.raises(TypeError, match="fit takes the number of steps"):
-        trainer.fit()
-    trainer.fit(2)
+    assert Trainer(tiny(), pictures, out=tmp_path / "default", device="cpu", **QUIET).config.steps == STEPS
+    Trainer(tiny(), pictures, out=tmp_path / "run", device="cpu", steps=2, **QUIET).fit()
     again = Trainer.resume(tmp_path / "run", data=pictures, steps=4)
     again.fit()
     assert again.step == 4

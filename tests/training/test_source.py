@@ -18,6 +18,7 @@ from fastgan.runs import checkpoint, config
 from fastgan.runs.export import export
 from fastgan.systems import create
 from fastgan.training import Trainer
+from fastgan.training.callbacks import pace
 from tests.training.states import same, state
 
 FEW = {
@@ -239,10 +240,10 @@ class TestWaiting:
         monkeypatch.setattr("fastgan.data.lazy.decode", lambda *given: time.sleep(0.05) or decode(*given))
         root = str(photos(tmp_path / "photos", (), 12))
         trainer = Trainer(system(), root, out=tmp_path / "run", **{**FEW, "log_every": 1})
-        assert trainer.batches.filling
+        assert trainer.feed.batches.filling
         trainer.fit(3)  # one pass
         assert "waiting for data" not in caplog.text
-        assert not trainer.batches.filling
+        assert not trainer.feed.batches.filling
         lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
         waits = [json.loads(line)["data_wait"] for line in lines]
         assert max(waits) > 0.05, "there was nothing to warn of"
@@ -260,7 +261,7 @@ class TestWaiting:
         monkeypatch.setattr("fastgan.data.batches.default_workers", lambda: cores)
         data = [torch.zeros(1, 16, 16, dtype=torch.uint8)] * 8
         trainer = Trainer(system(), data, out=tmp_path / "run", **{**FEW, "workers": workers})
-        assert trainer._advice() == advice
+        assert pace.advice(trainer.feed.batches.workers, trainer.feed.batches.most_workers) == advice
 
 
 class TestItsOwnFiles:

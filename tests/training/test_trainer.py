@@ -14,7 +14,7 @@ from fastgan.data import Batches, ImageData
 from fastgan.runs import config, load
 from fastgan.systems import create
 from fastgan.training import Trainer
-from fastgan.training.report import picture
+from fastgan.training.callbacks.previews import picture
 from tests.training.states import same, state
 
 EVERY = {"sample_every": 4, "checkpoint_every": 3, "log_every": 2, "samples": 4, "batch_size": 8}

@@ -1,0 +1,114 @@
+"""Which checkpoint is the best so far."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fastgan.messages import log
+from fastgan.metrics import SlicedWasserstein, evaluate, registry
+from fastgan.metrics.samples import like
+from fastgan.systems.base import evaluating
+from fastgan.training.callbacks.base import Callback
+
+if TYPE_CHECKING:
+    from fastgan.training.trainer import Trainer
+
+IMAGES = 512  # of each kind
+SAMPLES = 2048  # at most, for a metric of features
+COLLAPSED = 1.5  # times as bad as the best
+
+
+class Evaluation(Callback):
+    """Looks every `evaluate_every` steps how good samples from fixed latents are, the same every time.
+
+    By default by the sliced Wasserstein distance of at most 512 of each: it needs no other network, and tells the
+    course of one run, not the quality of two. The other metrics are those of `fastgan.metrics.evaluate`, with 2,048
+    samples at most; which way is better, the metric says.
+
+    best: {"score": value, "step": step} of the best so far, or None.
+    owed: an evaluation of this step was asked for, and interrupted.
+    """
+
+    name = "evaluation"
+
+    def __init__(self) -> None:
+        self.best: dict[str, Any] | None = None
+        self.owed = False
+        self._asked = False
+        self._reference: SlicedWasserstein | None = None
+
+    def ask(self) -> None:
+        """For one at the end of this step, or of the next."""
+        self._asked = True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "owed": self.owed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        best = state["best"]
+        self.best = best if best is None else {"score": float(best["score"]), "step": int(best["step"])}
+        self.owed = state["owed"] is True
+
+    def make_up(self, trainer: Trainer) -> None:
+        """The one that is owed."""
+        if self.owed and trainer.config.evaluate_every:
+            self._look(trainer)
+            trainer.checkpoints.on_step(trainer)
+
+    def on_step(self, trainer: Trainer) -> None:
+        if self._asked or trainer.due(trainer.config.evaluate_every):
+            self._look(trainer)
+
+    def _look(self, trainer: Trainer) -> None:
+        self._asked, self.owed = False, True
+        if trainer.ranks.first:
+            with trainer.aside(), evaluating(trainer.system), trainer.interruption.at_once():
+                score = self.distance(trainer)
+            self._take(trainer.step, score, registry.find(trainer.config.metric))
+            trainer.loggers.scalars(trainer.step, {trainer.config.metric: score})
+        self.owed = False
+        self.best = trainer.ranks.from_first(lambda: self.best)
+        if self.best is not None and self.best["step"] == trainer.step:
+            trainer.save(best=True)
+
+    def _take(self, step: int, score: float, metric: registry.Metric) -> None:
+        if self.best is None or metric.improves(score, self.best["score"]):
+            self.best = {"score": score, "step": step}
+            return
+        low, high = sorted((score, self.best["score"]))
+        if high > COLLAPSED * low > 0:  # an unbiased kernel distance may be below 0
+            log.warning(
+                "%s is %.4g at step %d, %.4g at step %d, whose checkpoint is kept as the best (%s is better)",
+                metric.name, score, step, self.best["score"], self.best["step"], metric.better,
+            )  # fmt: skip
+
+    def distance(self, trainer: Trainer) -> float:
+        """How good the samples are now, in the weights that the system carries. It may be left at any point."""
+        name, seed, count = trainer.config.metric, trainer.config.seed, trainer.feed.batches.count
+        if name != "sliced_wasserstein":
+            most = min(SAMPLES, count or SAMPLES)
+            return evaluate(trainer.system, trainer.source, samples=most, metrics=[name], seed=seed).values[name]
+        count = min(IMAGES, count or IMAGES)
+        if self._reference is None:
+            batches = trainer.feed.again()
+            real = next(batches).image
+            while len(real) < count:
+                real = torch.cat([real, next(batches).image])
+            self._form = real[:1]
+            self._reference = SlicedWasserstein(real[:count], seed=seed)
+        return self._reference.distance(like(self._form, self._samples(trainer, count), clamp=True))
+
+    def _samples(self, trainer: Trainer, count: int) -> Tensor:
+        system, most = trainer.system, trainer.config.batch_size
+        generator = torch.Generator().manual_seed(trainer.config.seed)
+        parts = []
+        for start in range(0, count, most):
+            size = min(most, count - start)
+            labels = None
+            if system.classes:  # in turn over all samples, not anew in each batch
+                labels = torch.arange(start, start + size, device=system.device) % system.classes
+            parts.append(system.sample(size, generator=generator, labels=labels))
+        return torch.cat(parts)
