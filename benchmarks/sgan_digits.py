@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import fastgan
 from fastgan.data import Batches, ImageData, load
+from fastgan.data.pictures import to_float
 from fastgan.systems.base import Phase, adam
 from fastgan.systems.sgan import SGAN, SGANConfig
 from fastgan.training import Step
@@ -59,7 +60,7 @@ def accuracy(kind: type[SGAN], train: ImageData, test: ImageData, seed: int, opt
         step(next(batches))
         average.update_parameters(system.discriminator)
     system.discriminator = average.module
-    logits = system.classify(test.images.float() / 127.5 - 1)
+    logits = system.classify(to_float(test.images))
     return (logits.argmax(1) == test.labels).float().mean().item()
 
 
