@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 
 def assert_as_accurate(
@@ -30,3 +32,14 @@ def assert_as_accurate(
         ulps = 4 if o.dtype == torch.float64 else 1  # the float64 result that it is compared with is rounded as well
         allowed = allowed + ulps * torch.finfo(o.dtype).eps * e.abs().max()
         assert error <= allowed, f"{name}: error {error:.3e}, allowed {allowed:.3e}"  # false for NaN too
+
+
+def assert_same_bits_for_any_number_of_threads(run: Callable[[], Any]) -> None:
+    """All tensors that `run` returns."""
+    results = []
+    for threads in (1, 2, 3, 7):
+        torch.set_num_threads(threads)  # the next test begins with one again
+        results.append(pytree.tree_leaves(run()))
+    assert results[0]
+    for values in zip(*results, strict=True):
+        assert all(torch.equal(values[0], value) for value in values[1:])

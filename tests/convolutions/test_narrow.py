@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,7 +12,7 @@ from torch.testing import assert_close
 import fastgan
 from fastgan.convolutions import convolution, narrow, rules
 from fastgan.convolutions.products import Layer
-from tests.accuracy import assert_as_accurate
+from tests.accuracy import assert_as_accurate, assert_same_bits_for_any_number_of_threads
 from tests.convolutions.ways import OPS, on, own_cache, theirs, watched
 
 LAST = torch.channels_last
@@ -86,6 +82,7 @@ def products(layer, *tensors):
     return dict(zip(OPS, theirs(layer, *tensors)))
 
 
+@pytest.mark.every_instruction_set
 @pytest.mark.parametrize("case", GANS, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_as_accurate_as_pytorch(case, dtype):
@@ -102,6 +99,7 @@ def test_as_accurate_as_pytorch(case, dtype):
         assert error <= 2 * own + 1e-7 * exact[name].square().mean().sqrt()
 
 
+@pytest.mark.every_instruction_set
 @pytest.mark.parametrize("case", ODD, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("weight_last", [True, False])
@@ -116,31 +114,11 @@ def test_any_size_and_channels(case, dtype, weight_last, poisoned):
         assert_close(o.double(), e, rtol=tolerance, atol=tolerance * max(e.abs().max().item(), 1e-3))
 
 
-@pytest.mark.processes
-@pytest.mark.cpu_kernels
-@pytest.mark.parametrize("capability", ["baseline", "avx2"])
-def test_every_instruction_set(capability):
-    """The same on the kernels that this processor would not choose."""
-    environment = {**os.environ, "FASTGAN_CPU_CAPABILITY": capability}
-    which = "test_as_accurate_as_pytorch or test_any_size_and_channels"
-    command = [sys.executable, "-m", "pytest", __file__, "-q", "-k", which, "-x"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:]
-
-
 @pytest.mark.parametrize("case", [GANS[0], GANS[2], ODD[3], ODD[8]], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_bits_do_not_depend_on_threads(case, dtype):
     layer, *tensors = data(case, dtype)
-    threads, results = torch.get_num_threads(), []
-    try:
-        for count in (1, 2, 3, 7):
-            torch.set_num_threads(count)
-            results.append(ours(layer, *tensors))
-    finally:
-        torch.set_num_threads(threads)
-    for other in results[1:]:
-        assert all(torch.equal(results[0][name], other[name]) for name in other)
+    assert_same_bits_for_any_number_of_threads(lambda: ours(layer, *tensors))
 
 
 def test_not_finite():

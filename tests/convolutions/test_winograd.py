@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -17,7 +14,7 @@ from torch.testing import assert_close
 import fastgan
 from fastgan.convolutions import convolution, rules, winograd
 from fastgan.convolutions.products import Layer
-from tests.accuracy import assert_as_accurate
+from tests.accuracy import assert_as_accurate, assert_same_bits_for_any_number_of_threads
 from tests.convolutions.ways import OPS, on, own_cache, theirs, watched
 
 # images, channels of the large map, of the small one, size of the large map, kernel, stride, padding
@@ -104,6 +101,7 @@ def test_as_accurate_as_pytorch(case):
         assert (o - e).square().mean().sqrt() <= 2 * (t - e).square().mean().sqrt() + slack * e.square().mean().sqrt()
 
 
+@pytest.mark.every_instruction_set
 @pytest.mark.parametrize("case", ODD, ids=str)
 @pytest.mark.parametrize("weight_last", [True, False])
 def test_any_size_and_channels(case, weight_last, poisoned):
@@ -113,17 +111,6 @@ def test_any_size_and_channels(case, weight_last, poisoned):
     for o, e in zip(ours(layer, *tensors), exact):
         assert o.is_contiguous(memory_format=torch.channels_last)
         assert_close(o.double(), e, rtol=0, atol=2e-6 * e.abs().max().item())
-
-
-@pytest.mark.processes
-@pytest.mark.cpu_kernels
-@pytest.mark.parametrize("capability", ["baseline", "avx2"])
-def test_every_instruction_set(capability):
-    """The same on the kernels that this processor would not choose."""
-    environment = {**os.environ, "FASTGAN_CPU_CAPABILITY": capability}
-    command = [sys.executable, "-m", "pytest", __file__, "-q", "-k", "test_any_size_and_channels", "-x"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def test_whole_numbers_are_exact():
@@ -138,15 +125,7 @@ def test_whole_numbers_are_exact():
 @pytest.mark.parametrize("case", [DCGAN[1], OTHERS[0], ODD[0], ODD[7]], ids=str)
 def test_bits_do_not_depend_on_threads(case):
     layer, *tensors = data(case)
-    threads, results = torch.get_num_threads(), []
-    try:
-        for count in (1, 2, 3, 7):
-            torch.set_num_threads(count)
-            results.append(ours(layer, *tensors))
-    finally:
-        torch.set_num_threads(threads)
-    for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], other))
+    assert_same_bits_for_any_number_of_threads(lambda: ours(layer, *tensors))
 
 
 def derivatives(function, tensors, settings, order=1):

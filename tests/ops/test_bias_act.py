@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from fastgan import backend, ops
 from fastgan.reference import bias_act as reference
 from fastgan.reference.activation import ACTIVATIONS
-from tests.accuracy import assert_as_accurate
+from tests.accuracy import assert_as_accurate, assert_same_bits_for_any_number_of_threads
 
 F32, F64, BF16, F16 = torch.float32, torch.float64, torch.bfloat16, torch.float16
 LAYOUTS = ("channels_last", "contiguous")
@@ -112,6 +112,7 @@ def assert_right(ours: dict[str, Tensor], theirs: dict[str, Tensor], exact: dict
         assert_as_accurate(list(ours.values()), list(theirs.values()), list(exact.values()), list(exact))
 
 
+@pytest.mark.every_instruction_set
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_as_accurate_as_pytorch(case: Case, path: str, poisoned: None) -> None:
     exact, theirs = case.run(reference.bias_act, F64), case.run(reference.composed)
@@ -418,32 +419,12 @@ for bias, gain in ((1.2345678, 1.0), (0.0, 1.2345678), (0.0, 1 + 2**-8), (0.0, 1
         assert y[:, 1, : 2**20].eq(0.0).all()
 
 
-@pytest.mark.processes
-@pytest.mark.cpu_kernels
-@pytest.mark.parametrize("capability", ["baseline", "avx2"])
-def test_every_instruction_set(capability: str) -> None:
-    """The accuracy tests again, on the kernels that this processor would not choose."""
-    environment = {**os.environ, "FASTGAN_CPU_CAPABILITY": capability}
-    command = [sys.executable, "-m", "pytest", __file__, "-q", "-k", "test_as_accurate_as_pytorch and native", "-x"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:]
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", [(32, 40, 16, 16), (64, 3, 32, 32), (2, 64, 64, 64), (64, 512, 4, 4), (130, 1300)])
 @pytest.mark.parametrize("act", ["leaky_relu", "prelu"])
 def test_same_bits_for_any_number_of_threads(layout: str, shape: tuple[int, ...], act: str) -> None:
     case = Case(shape=shape, layout=layout, act=act)
-    before = torch.get_num_threads()
-    results = []
-    try:
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
-            results.append(case.run(ops.bias_act, backend="native"))
-    finally:
-        torch.set_num_threads(before)
-    for name, value in results[0].items():
-        assert all(torch.equal(value, other[name]) for other in results[1:]), name
+    assert_same_bits_for_any_number_of_threads(lambda: case.run(ops.bias_act, backend="native"))
 
 
 class TestWithTorch:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fastgan import backend, ops
-from tests.accuracy import assert_as_accurate
+from tests.accuracy import assert_as_accurate, assert_same_bits_for_any_number_of_threads
 
 F32, F64, BF16, F16 = torch.float32, torch.float64, torch.bfloat16, torch.float16
 NAN, INF = float("nan"), float("inf")
@@ -158,6 +155,7 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.every_instruction_set
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_as_accurate_as_pytorch(case: Case, path: str, poisoned: None) -> None:
     ours, theirs, exact = case.ours(path), case.written_out(None), case.written_out(F64)
@@ -168,6 +166,7 @@ def test_as_accurate_as_pytorch(case: Case, path: str, poisoned: None) -> None:
         torch.testing.assert_close(ours[name], value, rtol=1e-13, atol=1e-14, msg=lambda m, n=name: f"{n}: {m}")
 
 
+@pytest.mark.every_instruction_set
 def test_ties_go_to_the_first_class(path: str) -> None:
     """As argmax: a network that says nothing is right about the first class alone."""
     for classes in (3, 100):
@@ -196,6 +195,7 @@ def test_gradcheck(form: str) -> None:
     assert torch.autograd.gradgradcheck(function, [t[i] for i in which])
 
 
+@pytest.mark.every_instruction_set
 @pytest.mark.parametrize("form", ["ac", "k+1", "k+1 generator"])
 @pytest.mark.parametrize("dtype", [F32, BF16])
 def test_second_derivatives_are_as_accurate(form: str, dtype: torch.dtype, path: str) -> None:
@@ -221,6 +221,7 @@ def test_second_derivatives_are_as_accurate(form: str, dtype: torch.dtype, path:
 
 
 class TestExtremeLogits:
+    @pytest.mark.every_instruction_set
     @pytest.mark.parametrize("form", GIVEN)
     @pytest.mark.parametrize("dtype", [F32, BF16, F64])
     @pytest.mark.parametrize("classes", [5, 130])
@@ -238,6 +239,7 @@ class TestExtremeLogits:
         for o, g in zip(ours, theirs):
             torch.testing.assert_close(o.double(), g, rtol=1e-2, atol=1e-5)
 
+    @pytest.mark.every_instruction_set
     @pytest.mark.parametrize("classes", [3, 100])
     def test_nan_and_infinities(self, classes: int, path: str) -> None:
         labels = torch.arange(7) % classes
@@ -341,27 +343,10 @@ def test_one_tensor_on_both_sides(path: str) -> None:
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.processes
-@pytest.mark.cpu_kernels
-@pytest.mark.parametrize("capability", ["baseline", "avx2"])
-def test_every_instruction_set(capability: str) -> None:
-    command = [sys.executable, "-m", "pytest", __file__, "-q", "-x", "-k", "(accurate or Extreme or ties) and native"]
-    environment = {**os.environ, "FASTGAN_CPU_CAPABILITY": capability}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:]
-
-
 @pytest.mark.parametrize(("rows", "classes"), [(5000, 10), (300, 1000), (70_001, 3)])
 def test_same_bits_for_any_number_of_threads(rows: int, classes: int) -> None:
-    case, before, results = Case(rows=rows, classes=classes), torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
-            results.append(case.ours("native"))
-    finally:
-        torch.set_num_threads(before)
-    for name, value in results[0].items():
-        assert all(torch.equal(value, other[name]) for other in results[1:]), name
+    case = Case(rows=rows, classes=classes)
+    assert_same_bits_for_any_number_of_threads(lambda: case.ours("native"))
 
 
 class TestWithTorch:

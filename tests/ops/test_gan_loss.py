@@ -158,6 +158,7 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.every_instruction_set
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_as_accurate_as_pytorch(case: Case, path: str, poisoned: None) -> None:
     ours = case.ours(path)
@@ -232,6 +233,7 @@ class TestLabels:
         t = torch.tensor(targets, dtype=F64)
         return t[: real.numel()], t[real.numel() :]
 
+    @pytest.mark.every_instruction_set
     @pytest.mark.parametrize("dtype", [F32, BF16, F16, F64])
     @pytest.mark.parametrize("kind", [k for k in KINDS if k not in RELATIVISTIC])
     @pytest.mark.parametrize(
@@ -292,6 +294,7 @@ class TestLabels:
                   for t in (x, flat)]  # fmt: skip
         torch.testing.assert_close(*losses, rtol=1e-6, atol=0)
 
+    @pytest.mark.every_instruction_set
     def test_random_numbers(self, path: str) -> None:
         real, fake = Case().logits()
         torch.manual_seed(3)
@@ -325,6 +328,7 @@ class TestSecondDerivatives:
         assert torch.autograd.gradcheck(function, wanted)
         assert torch.autograd.gradgradcheck(function, wanted)
 
+    @pytest.mark.every_instruction_set
     @pytest.mark.parametrize(("kind", "player"), LOSSES)
     @pytest.mark.parametrize("dtype", [F32, BF16, F16])
     def test_as_accurate_as_pytorch(self, kind: str, player: str, dtype: torch.dtype, path: str) -> None:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from fastgan import backend, ops
 from fastgan.reference import gan_loss as reference
 from fastgan.reference.gan_loss import KINDS
+from tests.accuracy import assert_same_bits_for_any_number_of_threads
 from tests.ops.test_gan_loss import LABELS, LOSSES, RELATIVISTIC, Case, formula, laid_out
 
 F32, F64, BF16, F16 = torch.float32, torch.float64, torch.bfloat16, torch.float16
@@ -30,6 +31,7 @@ def run_python(code: str, **environment: str) -> str:
 
 
 class TestExtremeLogits:
+    @pytest.mark.every_instruction_set
     @pytest.mark.parametrize(("kind", "player"), LOSSES)
     @pytest.mark.parametrize("dtype", [F32, BF16, F16, F64])
     def test_a_confident_discriminator(self, kind: str, player: str, dtype: torch.dtype, path: str) -> None:
@@ -51,6 +53,7 @@ class TestExtremeLogits:
         for o, t in zip(ours, theirs):
             torch.testing.assert_close(o.double(), t, rtol=1e-2 if dtype == BF16 else 1e-3, atol=1e-7)
 
+    @pytest.mark.every_instruction_set
     @pytest.mark.parametrize(("kind", "player"), LOSSES)
     @pytest.mark.parametrize("where", [0, 17, 36])
     def test_nan(self, kind: str, player: str, where: int, path: str) -> None:
@@ -63,6 +66,7 @@ class TestExtremeLogits:
             assert loss.isnan().item() == matters
             assert means[side].isnan()
 
+    @pytest.mark.every_instruction_set
     @pytest.mark.parametrize(("kind", "player"), [pair for pair in LOSSES if pair[0] not in RELATIVISTIC])
     def test_infinities(self, kind: str, player: str, path: str) -> None:
         """As the formulas define it: a term that its label leaves out is 0, not 0 times infinity."""
@@ -101,6 +105,7 @@ class TestExtremeLogits:
         for kind, x in (("least_squares", halves), ("non_saturating", halves * 0), ("relativistic_average", halves)):
             assert ops.gan_loss(x, x, kind=kind, backend=path).means[2:].eq(0).all()
 
+    @pytest.mark.every_instruction_set
     def test_softplus_keeps_its_relative_accuracy(self, path: str) -> None:
         """log(1 + e^x) of one logit at a time, from e^-80 to 80, in each of which a sum would hide."""
         x = torch.cat([torch.linspace(-80, 20, 1500), torch.linspace(-1, 1, 500), torch.linspace(20, 80, 50)])
@@ -285,39 +290,14 @@ def test_pairs_are_pairs_in_any_layout(path: str) -> None:
             torch.testing.assert_close(*grads)
 
 
-@pytest.mark.processes
-@pytest.mark.cpu_kernels
-@pytest.mark.parametrize("capability", ["baseline", "avx2"])
-def test_every_instruction_set(capability: str) -> None:
-    """The accuracy tests again, on the kernels that this processor would not choose."""
-    environment = {**os.environ, "FASTGAN_CPU_CAPABILITY": capability}
-    tests = "(test_as_accurate_as_pytorch or random_numbers or softplus or nan or infinities or confident) and native"
-    here = os.path.dirname(__file__)
-    files = [os.path.join(here, name) for name in ("test_gan_loss.py", "test_gan_loss_edges.py")]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *files, "-q", "-x", "-k", tests],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
-
-
 @pytest.mark.parametrize("count", [16_384, 32_769, 50_001, 1_200_007])
 @pytest.mark.parametrize("kind", ["non_saturating", "relativistic", "relativistic_average"])
 def test_same_bits_for_any_number_of_threads(count: int, kind: str) -> None:
     case = Case(kind, shape=(count,))
     how = {} if kind in RELATIVISTIC else LABELS
-    before = torch.get_num_threads()
-    results = []
-    try:
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
-            results.append(case.ours("native", generator=torch.Generator().manual_seed(1), **how))
-    finally:
-        torch.set_num_threads(before)
-    for values in zip(*results):
-        assert all(torch.equal(values[0], v) for v in values[1:])
+    assert_same_bits_for_any_number_of_threads(
+        lambda: case.ours("native", generator=torch.Generator().manual_seed(1), **how)
+    )
 
 
 class TestWithTorch:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from fastgan import backend, ops
 from fastgan.reference import norm_act as reference
 from fastgan.reference.activation import ACTIVATIONS
-from tests.accuracy import assert_as_accurate
+from tests.accuracy import assert_as_accurate, assert_same_bits_for_any_number_of_threads
 
 F32, F64, BF16, F16 = torch.float32, torch.float64, torch.bfloat16, torch.float16
 
@@ -126,6 +126,7 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.every_instruction_set
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_as_accurate_as_pytorch(case: Case, path: str, poisoned: None) -> None:
     exact = case.run(reference.norm_act, F64)
@@ -334,31 +335,11 @@ for factor in (1.2345678, 1 + 2**-8, 1 + 2**-11):  # the latter two give ties, o
         assert y[:, 1, : 2**20].eq(0.0).all()
 
 
-@pytest.mark.processes
-@pytest.mark.cpu_kernels
-@pytest.mark.parametrize("capability", ["baseline", "avx2"])
-def test_every_instruction_set(capability: str) -> None:
-    """The accuracy tests again, on the kernels that this processor would not choose."""
-    environment = {**os.environ, "FASTGAN_CPU_CAPABILITY": capability}
-    command = [sys.executable, "-m", "pytest", __file__, "-q", "-k", "test_as_accurate_as_pytorch and native", "-x"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:]
-
-
 @pytest.mark.parametrize("layout", ["channels_last", "contiguous"])
 @pytest.mark.parametrize("shape", [(32, 40, 16, 16), (64, 3, 32, 32), (2, 64, 64, 64)])
 def test_same_bits_for_any_number_of_threads(layout: str, shape: tuple[int, ...]) -> None:
     case = Case(shape=shape, layout=layout)
-    before = torch.get_num_threads()
-    results = []
-    try:
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
-            results.append(case.run(ops.norm_act, backend="native"))
-    finally:
-        torch.set_num_threads(before)
-    for name, value in results[0].items():
-        assert all(torch.equal(value, other[name]) for other in results[1:]), name
+    assert_same_bits_for_any_number_of_threads(lambda: case.run(ops.norm_act, backend="native"))
 
 
 class TestWithTorch:

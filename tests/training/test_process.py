@@ -49,19 +49,15 @@ class TestCores:
 
 class TestPrepare:
     def test_threads(self, monkeypatch, caplog):
-        threads = torch.get_num_threads()
         monkeypatch.setattr(backend, "cores", lambda: 1)
-        try:
-            torch.set_num_threads(2)
-            with caplog.at_level("INFO", "fastgan"):
-                process.prepare()
-            assert torch.get_num_threads() == 1
-            assert "1 threads instead of 2" in caplog.text
-            monkeypatch.setattr(backend, "cores", lambda: 8)
+        torch.set_num_threads(2)
+        with caplog.at_level("INFO", "fastgan"):
             process.prepare()
-            assert torch.get_num_threads() == 1  # never more
-        finally:
-            torch.set_num_threads(threads)
+        assert torch.get_num_threads() == 1
+        assert "1 threads instead of 2" in caplog.text
+        monkeypatch.setattr(backend, "cores", lambda: 8)
+        process.prepare()
+        assert torch.get_num_threads() == 1  # never more
 
     @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
     @pytest.mark.parametrize("memory", ["small", "fast"])  # the last is what the other tests run with

@@ -38,12 +38,9 @@ def test_what_is_written_is_answered(written):
 
 
 def test_for_its_number_of_threads_only(written):
-    before = torch.get_num_threads()
-    torch.set_num_threads(before + 1)
-    try:
-        assert answer() == "default"
-    finally:
-        torch.set_num_threads(before)
+    torch.set_num_threads(2)
+    assert answer() == "default"
+    torch.set_num_threads(1)
     assert answer() == "mm"
 
 
