@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fastgan.data.registry import load, names
     from fastgan.data.source import Apart, Source, Together, source_of
     from fastgan.data.taking import take
+    from fastgan.data.texts import Vocabulary
 
 _NAMES = {
     "Apart": "source",
@@ -36,6 +37,7 @@ _NAMES = {
     "Texts": "fields",
     "Together": "source",
     "Vectors": "fields",
+    "Vocabulary": "texts",
     "draw": "pictures",
     "enlarged": "pictures",
     "grid": "pictures",
@@ -51,8 +53,8 @@ _NAMES = {
 
 __all__ = [
     "Apart", "Batch", "Batches", "ImageData", "Images", "Labels", "Panel", "Points", "Source", "Texts", "Together",
-    "Vectors", "draw", "enlarged", "grid", "load", "names", "save_picture", "save_png", "scatter", "source_of", "take",
-    "to_uint8",
+    "Vectors", "Vocabulary", "draw", "enlarged", "grid", "load", "names", "save_picture", "save_png", "scatter",
+    "source_of", "take", "to_uint8",
 ]  # fmt: skip
 
 
