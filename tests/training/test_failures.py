@@ -186,7 +186,7 @@ class TestBest:
     def test_says_what_is_wrong(self, tmp_path):
         with pytest.raises(ValueError, match=r"metric must be one of frechet \(fid\), kernel \(kid\), .* not 'recall'"):
             Trainer(made(), load("ring", 1, 2), out=tmp_path / "run", metric="recall")
-        with pytest.raises(ValueError, match="evaluate_every must not be 0"):
+        with pytest.raises(ValueError, match="evaluate_every must be at least 1, not 0"):
             Trainer(made(), load("ring", 1, 2), out=tmp_path / "run", patience=1, evaluate_every=0)
         with pytest.raises(ValueError, match="remedy must be none or auto"):
             Trainer(made(), load("ring", 1, 2), out=tmp_path / "run", remedy="all")
