@@ -18,16 +18,16 @@ from fastgan.convolutions.products import Layer
 from fastgan.convolutions.rules import MM, NARROW, ONEDNN, PRODUCTS, TORCH, WINOGRAD
 
 DTYPES = (torch.float32, torch.bfloat16)
-Pair = tuple[int, int]
+Size = tuple[int, int]
 
 
 def conv2d(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: int | Pair = 1,
-    padding: int | Pair | str = 0,
-    dilation: int | Pair = 1,
+    stride: int | Size = 1,
+    padding: int | Size | str = 0,
+    dilation: int | Size = 1,
     groups: int = 1,
 ) -> Tensor:
     """F.conv2d, of the same result, errors and derivatives of any order, from the fastest library for the shape.
@@ -48,11 +48,11 @@ def conv_transpose2d(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: int | Pair = 1,
-    padding: int | Pair = 0,
-    output_padding: int | Pair = 0,
+    stride: int | Size = 1,
+    padding: int | Size = 0,
+    output_padding: int | Size = 0,
     groups: int = 1,
-    dilation: int | Pair = 1,
+    dilation: int | Size = 1,
 ) -> Tensor:
     """F.conv_transpose2d, of the same result, errors and derivatives, from the fastest library for the shape.
 
@@ -156,7 +156,7 @@ def rounded_products() -> bool:
 
 class _Call(NamedTuple):
     layer: Layer
-    more: Pair  # output_padding
+    more: Size  # output_padding
     transposed: bool
     paths: tuple[str, str, str]  # the way of each of the products of PRODUCTS
 

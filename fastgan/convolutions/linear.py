@@ -17,7 +17,7 @@ from fastgan.convolutions.convolution import DTYPES, rounded_products, takes
 from fastgan.convolutions.rules import ONEDNN, TORCH
 
 
-class Layer(NamedTuple):
+class Dense(NamedTuple):
     """What the speed of a product depends on, but for the machine."""
 
     rows: int
@@ -58,7 +58,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return y.view(*x.shape[:-1], layer.outputs)
 
 
-def _layer(x: Tensor, weight: Tensor, bias: Tensor | None) -> Layer | None:
+def _layer(x: Tensor, weight: Tensor, bias: Tensor | None) -> Dense | None:
     """The shape of a layer, or None of one that PyTorch refuses or that has nothing to gain."""
     dtype = x.dtype
     if torch.is_autocast_enabled("cpu") and dtype is not torch.float64:
@@ -69,7 +69,7 @@ def _layer(x: Tensor, weight: Tensor, bias: Tensor | None) -> Layer | None:
         return None
     if bias is not None and bias.shape != weight.shape[:1]:
         return None
-    return Layer(x.numel() // x.shape[-1], weight.shape[1], weight.shape[0], dtype)
+    return Dense(x.numel() // x.shape[-1], weight.shape[1], weight.shape[0], dtype)
 
 
 def _product(path: str) -> products.Product:
@@ -101,7 +101,7 @@ class _Linear(torch.autograd.Function):
         )
 
 
-def _candidates(op: str, layer: Layer) -> dict[str, Callable[[], Tensor]]:
+def _candidates(op: str, layer: Dense) -> dict[str, Callable[[], Tensor]]:
     """Both ways of computing one product of a layer on random data, and the same in float64."""
     shapes = (layer.rows, layer.inputs), (layer.outputs, layer.inputs), (layer.rows, layer.outputs)
     x, weight, grad = (torch.randn(shape).to(layer.dtype) for shape in shapes)
@@ -114,7 +114,7 @@ def _candidates(op: str, layer: Layer) -> dict[str, Callable[[], Tensor]]:
     return ways
 
 
-def _describe(layer: Layer) -> str:
+def _describe(layer: Dense) -> str:
     return f"{layer.inputs} to {layer.outputs}, {layer.rows} rows, {str(layer.dtype)[6:]}"
 
 
