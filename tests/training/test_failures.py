@@ -188,7 +188,7 @@ class TestBest:
             Trainer(made(), load("ring", 1, 2), out=tmp_path / "run", metric="recall")
         with pytest.raises(ValueError, match="evaluate_every must be at least 1, not 0"):
             Trainer(made(), load("ring", 1, 2), out=tmp_path / "run", patience=1, evaluate_every=0)
-        with pytest.raises(ValueError, match="remedy must be one of none, auto, not .all."):
+        with pytest.raises(ValueError, match="remedy must be one of none, auto, not 'all'"):
             Trainer(made(), load("ring", 1, 2), out=tmp_path / "run", remedy="all")
 
 
