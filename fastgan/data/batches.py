@@ -126,7 +126,7 @@ class Batches(Iterator[Batch]):
     def _reader_of(self, part: Any, order: Order, workers: int | None, memory: int) -> Memory | Loaded | Stream:
         """What reads a source of one group."""
         if isinstance(part, Pictures | Together):
-            part.fields  # noqa: B018 - a guess of the size where it was not asked for, of which is told, too
+            dict(part.fields)  # reads headers where no size was asked for, of which is told, too
             self._ledger.say(part.said())
         if hasattr(part, "tensors"):
             return Memory(part.tensors, order, self.device, self.layout)

@@ -15,6 +15,7 @@ from fastgan.data.lazy import IN_A_ROW, LazyPictures, header_of
 from fastgan.data.problems import Note, examples
 from fastgan.data.scan import parts_among
 from fastgan.data.sources.files import open_regular
+from fastgan.data.sources.table import METADATA
 from fastgan.data.stream import StreamPictures
 
 TABLES = {".parquet": "parquet", ".arrow": "arrow"}
@@ -58,10 +59,10 @@ def load_hub(name: str) -> "HubPictures | HubStream":
 
 
 def is_table(path: str) -> bool:
-    """Whether a path is of parquet or arrow files, or saved by `datasets`."""
+    """Whether a path is of parquet or arrow files, or saved by `datasets`; a metadata.parquet is not."""
     if not os.path.isdir(path):
         return Path(path).suffix in TABLES
-    return any(entry in SAVED or Path(entry).suffix in TABLES for entry in os.listdir(path))
+    return any(entry in SAVED or (Path(entry).suffix in TABLES and entry not in METADATA) for entry in os.listdir(path))
 
 
 def is_hugging_face(source: Any) -> bool:

@@ -19,6 +19,8 @@ from fastgan.data.size import Size, as_size, check_fit
 from fastgan.data.sources.captioned import Captioned
 from fastgan.data.survey import Survey
 
+KINDS = {"image": Images, "label": Labels, "text": Texts}
+
 SURVEYED = 20_000  # pictures whose headers are looked at: about three seconds
 LOOKED_AT = 64  # pictures that tell which integer is white
 SURVEYORS = 8  # threads that do it
@@ -96,7 +98,8 @@ class Pictures:
 
     def adapted(self, wanted: Mapping[str, Field]) -> Any:
         """The same data set with the wanted fields alone, images of that size and channels."""
-        check_wanted(printable(self.name), self.fields, wanted)
+        if not wanted or not all(self.has(name) and isinstance(field, KINDS[name]) for name, field in wanted.items()):
+            check_wanted(printable(self.name), self.fields, wanted)  # which has to read headers to say what there is
         other = self.only(*wanted)
         if isinstance(images := wanted.get("image"), Images):
             other = other.with_channels(images.channels).resize((images.height, images.width), images.fit)

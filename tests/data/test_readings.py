@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -11,7 +12,7 @@ from fastgan.data.folder import RULES
 from fastgan.data.identity import identity
 from fastgan.data.registry import absolute
 from fastgan.data.texts import END, START
-from tests.data.picture_files import folder, picture, pixels
+from tests.data.picture_files import encoded, folder, picture, pixels
 
 PAIR = {"source": Images(3, 24, 24), "target": Images(3, 24, 24)}
 DOMAINS = {"a": Images(3, 24, 24), "b": Images(3, 24, 24)}
@@ -87,6 +88,18 @@ class TestPairs:
         assert (source.fields["source"], source.fields["target"]) == (Images(3, 8, 8), Images(3, 32, 32))
         row, _ = source.adapted({"source": Images(1, 8, 8), "target": Images(3, 16, 16)}).read(0)
         assert (tuple(row["source"].shape), tuple(row["target"].shape)) == ((1, 8, 8), (3, 16, 16))
+
+    @pytest.mark.parametrize("fit", ["crop", "stretch"])
+    def test_of_unequal_sizes_are_fitted(self, tmp_path, fit):
+        for i in range(3):
+            save(tmp_path / "A" / f"{i}.png", i, 16, 48)
+            save(tmp_path / "B" / f"{i}.png", i, 48, 24)
+        wanted = Images(3, 16, 24, fit)
+        row, _ = load(tmp_path).adapted({"source": wanted, "target": wanted}).read(1)
+        square = pixels(1, 16, 48)[:, 12:36] if fit == "crop" else pixels(1, 16, 48)
+        expected = Image.fromarray(square).resize((24, 16), Image.Resampling.BICUBIC)
+        assert torch.equal(row["source"].permute(1, 2, 0), torch.from_numpy(np.array(expected)))
+        assert row["target"].shape == (3, 16, 24)
 
     def test_what_has_no_partner_is_left_out_and_named(self, tmp_path):
         pairs(tmp_path, 4)
@@ -222,6 +235,16 @@ class TestPictures:
         next(Batches(data, 2, workers=0))
         assert data.fields["image"] == Images(3, 8, 8)
 
+    def test_no_header_is_read_where_all_is_said(self, tmp_path, monkeypatch):
+        data = load(folder(tmp_path))
+        monkeypatch.setattr(type(data), "_headers", lambda self: pytest.fail("headers were read"))
+        next(Batches(data.adapted({"image": Images(3, 8, 8), "label": Labels()}), 2, workers=0))
+
+    def test_what_is_guessed_is_told(self, tmp_path):
+        folder(tmp_path, 3, (), height=24, width=48)
+        picture(1, 24, 24, 1).save(tmp_path / "gray.png")
+        assert any("1 of 4 pictures are gray" in line for line in Batches(load(tmp_path), 2, workers=0).problems())
+
     def test_runs_that_exist_know_no_metadata(self, tmp_path):
         folder(tmp_path, 4)
         (tmp_path / "metadata.csv").write_text("file_name,text\ncats/000.png,a cat\n")
@@ -276,6 +299,27 @@ class TestTexts:
             data.adapted({"text": Texts(9)})
         with pytest.raises(ValueError, match=r"has no text; it has image .*; texts from NAME.txt beside"):
             load(folder(tmp_path / "plain", 2, ())).adapted({"text": Texts(9)})
+
+    def test_of_a_table_of_parquet(self, tmp_path):
+        pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        folder(tmp_path, 3, ())
+        rows = [{"file_name": f"{i:03}.png", "text": f"number {i}"} for i in (2, 1)]
+        parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "metadata.parquet")
+        assert load(tmp_path).captions == ("number 2", "number 1")
+
+    def test_of_a_hugging_face_data_set(self):
+        datasets = pytest.importorskip("datasets")
+        texts = [f"number {i}" if i != 3 else "" for i in range(60)]
+        rows = datasets.Dataset.from_dict(
+            {"image": [{"bytes": encoded(picture(i), "PNG")} for i in range(60)], "text": texts}
+        )
+        data = load(rows.cast_column("image", datasets.Image()))
+        source = data.adapted({"image": Images(3, 8, 8), "text": Texts(4)})
+        assert (len(source), source.texts([3])) == (59, ["number 4"])
+        assert source.vocabulary.decode(next(Batches(source, 59, workers=0)).text).count("number 4") == 1
+        train, test = data.part("train"), data.part("test")
+        assert len(train) + len(test) == 60
+        assert train.vocabulary == test.vocabulary
 
     def test_of_a_table_with_pairs(self, tmp_path):
         source = load(of_columns(tmp_path)).adapted({**PAIR, "text": Texts(4)})
