@@ -32,6 +32,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "system", nargs="?", help="such as dcgan; `fastgan systems` lists them, `fastgan systems dcgan` its options"
     )
+    parser.add_argument("--system", metavar="FILE:CLASS", help="of your own system, as my.py:MyGAN, which runs")
     parser.add_argument("--out", help="directory of the run (default: runs/SYSTEM-DATA)")
     parser.add_argument("--config", metavar="FILE", help="options from a YAML file, such as the config.yaml of a run")
     parser.add_argument("--resume", metavar="RUN", help="go on with the run in this directory")
@@ -101,7 +102,7 @@ def _again(out: str, given: dict[str, Any]) -> Any:
     changes = _settings(given)
     if "set" in given or any(each.name in given for each in options(Networks)):
         asked = Run(out).asked()
-        changes["options"] = {**asked.options, **_options(given, asked.system)}
+        changes["options"] = {**asked.options, **_options(given, given.get("system", asked.system))}
     return Trainer.resume(out, **changes)
 
 
@@ -110,9 +111,9 @@ def _started(given: dict[str, Any], ranks: Any) -> Any:
 
     from fastgan.data.registry import absolute
     from fastgan.runs import config
-    from fastgan.runs.making import make
     from fastgan.runs.run import Run
     from fastgan.systems import names
+    from fastgan.systems.registry import find
     from fastgan.training import Trainer
 
     if "config" in given and "preset" in given:
@@ -127,7 +128,7 @@ def _started(given: dict[str, Any], ranks: Any) -> Any:
     values["options"] = {**values.get("options", {}), **_options(given, values["system"])}
     asked = config.make(values, given.get("config", "fastgan train"))
     asked = dataclasses.replace(asked, data=absolute(asked.data))
-    out = given.get("out", f"runs/{asked.system}-{_slug(asked.data)}")
+    out = given.get("out", f"runs/{find(asked.system).name}-{_slug(asked.data)}")
     # torchrun starts all processes again, by the same command, when one has died.
     restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     if (given.get("again") or restarted) and ranks.from_first(lambda: Run(out).saved):
@@ -135,10 +136,7 @@ def _started(given: dict[str, Any], ranks: Any) -> Any:
     decided = {name: value for name, value in values.items() if name not in ("system", "data", "options")}
     # A configuration says everything; where it does not, the defaults are the paper's.
     name = given.get("preset", "paper" if "config" in given else None)
-    system, data, settings, remarks = make(asked.system, asked.data, decided, asked.options, name)
-    trainer = Trainer(system, data, out=out, **settings)
-    trainer.remarks.extend(remarks)
-    return trainer
+    return Trainer(asked.system, asked.data, out=out, preset=name, **{**asked.options, **decided})
 
 
 def _settings(given: dict[str, Any]) -> dict[str, Any]:

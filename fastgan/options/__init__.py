@@ -9,7 +9,7 @@ that goes on may change it. Checks, errors, YAML, the command line and the table
 """
 
 from fastgan.options.fields import Option, Options, option, options
-from fastgan.options.reading import build, former, from_text, no_option
+from fastgan.options.reading import build, checked, former, from_text, no_option
 from fastgan.options.values import text
 from fastgan.options.words import known_as, nearest
 
@@ -17,6 +17,7 @@ __all__ = [
     "Option",
     "Options",
     "build",
+    "checked",
     "former",
     "from_text",
     "known_as",

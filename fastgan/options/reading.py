@@ -18,14 +18,23 @@ def build(cls: type[T], given: Mapping[str, Any], owner: str) -> T:
     `owner` begins errors ("system dcgan") where it is not "". ValueError with the nearest names for an unknown one and
     for a value out of bounds, TypeError for a value of the wrong type.
     """
+    values = checked(cls, given, owner)
+    try:
+        return cls(**values)
+    except (TypeError, ValueError) as error:
+        raise _of(owner, error) from None
+
+
+def checked(cls: type, given: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """Values of fields of the dataclass `cls`, each for itself, as `build` has them. Errors as there."""
     known = {each.name: each for each in options(cls)}
     for key in given:
         if key not in known:
             raise no_option(cls, key, owner)
     try:
-        return cls(**{key: known[key].checked(value) for key, value in given.items()})
+        return {key: known[key].checked(value) for key, value in given.items()}
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{owner}: {error}" if owner else str(error)) from None
+        raise _of(owner, error) from None
 
 
 def from_text(cls: type, texts: Mapping[str, str], owner: str) -> dict[str, Any]:
@@ -59,3 +68,7 @@ def former(cls: type, given: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in given.items()
         if name not in unset or (tuple(value) if isinstance(value, list) else value) != unset[name]
     }
+
+
+def _of(owner: str, error: Exception) -> Exception:
+    return type(error)(f"{owner}: {error}" if owner else str(error))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from fastgan.data import load, source_of
 from fastgan.data.fields import Images
 from fastgan.data.lazy import Pictures
-from fastgan.options import build, former, nearest, options
+from fastgan.options import build, checked, former, nearest, options
 from fastgan.random import private
 from fastgan.runs.run import choose_device
 from fastgan.runs.settings import Config
@@ -41,7 +42,8 @@ def make(
     cls = find(system)
     chosen = former(cls.Config, chosen)
     asked = build(Config, settings, "")
-    build(cls.Config, chosen, f"system {cls.name}")  # before the data are looked for
+    checked(cls.Config, chosen, f"system {cls.name}")  # before the data are looked for
+    data = os.fspath(data) if isinstance(data, os.PathLike) else data
     source = load(data, channels=chosen.get("channels")) if isinstance(data, str) else source_of(data)
     taken = name or ("quick" if choose_device(asked.device).type == "cpu" else "paper")
     found = preset(cls, source, taken, **{**settings, **chosen})
@@ -69,6 +71,8 @@ def parted(system: str | type[System], given: Mapping[str, Any]) -> tuple[dict[s
     cls = find(system)
     of_run = {each.name for each in options(Config)} - {"system", "options", "data"}
     of_system = {each.name for each in options(cls.Config)}
+    if both := sorted(of_run & of_system):
+        raise ValueError(f"{cls.name} has an option {both[0]}, as the training has: give it another name")
     without = {name for family in getattr(cls.Config, "without", {}) for name in (e.name for e in options(family))}
     for name in given:
         if name not in of_run | of_system | without:
@@ -87,7 +91,7 @@ def _fitted(data: Any, source: Any, system: Any) -> Any:
     if not (hasattr(source, "with_channels") and hasattr(source, "resize")):
         return data
     wanted = system.inputs()
-    if "image" not in source.fields or not set(wanted) <= {"image", "label"}:
+    if "image" not in source.fields or not set(wanted) <= {"image", "vector", "label"}:
         return source.adapted(wanted)
     channels, height, _ = system.image_shape
     return source.with_channels(channels).resize(height)

@@ -13,9 +13,11 @@ from fastgan.data.registry import absolute
 from fastgan.distributed import Ranks, join, own_device
 from fastgan.runs import config
 from fastgan.runs.config import Config
+from fastgan.runs.making import make, parted
 from fastgan.runs.restore import config_of, system_of
 from fastgan.runs.run import Run, choose_device, versions
-from fastgan.systems import System
+from fastgan.systems import System, names
+from fastgan.systems.registry import find
 from fastgan.training.initial import start_from
 from fastgan.training.source import load_data, name_of
 
@@ -32,38 +34,59 @@ class Setup:
     remarks: list[str] = dataclasses.field(default_factory=list)  # to be said when the training starts
 
 
-def new(system: System, data: Any, out: str | os.PathLike[str], asked: dict[str, Any]) -> Setup:
-    """Of a new run.   asked: fields of `Config`. Errors as `Trainer` has them."""
+def new(
+    system: System | str | type[System],
+    data: Any,
+    out: str | os.PathLike[str],
+    preset: str | None,
+    asked: dict[str, Any],
+) -> Setup:
+    """Of a new run.   asked: fields of `Config`, and options of a system that is named. Errors as of `Trainer`."""
+    remarks = []
+    if isinstance(system, str | type):
+        system, data, asked, remarks = make(system, data, *parted(system, asked), preset)
+    elif preset is not None:
+        raise ValueError(f"a preset makes a system of a name, not of one that is made: leave out preset={preset!r}")
     if not isinstance(system, System):
-        raise TypeError(f"system must be a fastgan System, as create('dcgan') makes, not {type(system).__name__}")
+        raise TypeError(
+            "system must be a fastgan System, as create('dcgan') makes, its class or its name, not "
+            f"{type(system).__name__}"
+        )
     if (start := asked.get("init_from")) is not None:
         asked = {**asked, "init_from": os.fspath(start)}
     own = {"system": system.name, "options": dataclasses.asdict(system.config), "data": name_of(data)}
     made = config.make({**asked, **own}, "the trainer")
-    remarks = []
     if start := made.init_from:
         made = dataclasses.replace(made, init_from=os.path.abspath(start))
-        remarks = start_from(system, start)
+        remarks += start_from(system, start)
     source = load_data(data, system, white=made.white)
     ranks = join(made.device)
     return Setup(system, source, Run(out), made, ranks, _place(made, ranks), remarks=remarks)
 
 
-def again(out: str | os.PathLike[str], system: System | str | None, data: Any, changes: dict[str, Any]) -> Setup:
+def again(
+    out: str | os.PathLike[str], system: System | str | type[System] | None, data: Any, changes: dict[str, Any]
+) -> Setup:
     """Of a run that goes on from its last checkpoint, with `changes` of its `Config`. Errors as `Trainer.resume`."""
     run = Run(out)
-    if isinstance(system, str):
+    kind: type[System] | None = None
+    if isinstance(system, System):
+        kind = type(system)
+    elif isinstance(system, str) and system in names():
         changes["system"], system = system, None
+    elif system is not None:
+        kind, system = find(system), None
     if isinstance(data, str | os.PathLike):
         changes["data"], data = absolute(os.fspath(data)), None
     ranks = join(changes.get("device", "auto"))
     state = ranks.from_first(run.read)
     before = config_of(state, run)
     asked = config.make({**run.asked(before).plain(), **changes}, str(run.config))
-    before, asked = config.complete(before), config.complete(asked)
-    changed = config.changes(before, asked)
+    own = None if kind is None else kind.Config
+    before, asked = config.complete(before, own), config.complete(asked, own)
+    changed = config.changes(before, asked, own)
     if system is None:
-        system = system_of(state, asked)
+        system = system_of(state, asked, kind)
     asked = dataclasses.replace(asked, data=absolute(asked.data))
     source = load_data(asked.data if data is None else data, system, state["data"], white=asked.white)
     remarks = []

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor
@@ -35,6 +35,11 @@ from fastgan.training.step import Step
 from fastgan.training.streams import Repeated, Streams
 from fastgan.training.synchronise import synchronise
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from fastgan.runs.typed import Changes, Given
+
 ONE_VALUE = "Expected more than 1 value per channel"  # of PyTorch's batch norm
 IMAGES, POINTS = 64, 1000  # in a picture of samples, where it was not asked for
 
@@ -46,10 +51,14 @@ class Trainer:
         trainer.fit(steps=2000)
         Trainer.resume("runs/digits").fit(steps=4000)
 
+    system: one that is made, which is taken as it is; or a name, a class or "FILE.py:CLASS", of which it is made as
+        `fastgan train` does: options that are not given follow from the data and the preset, weights from the seed.
     data: what `fastgan.data.Batches` takes, or what `fastgan.data.load` does: the name of a data set, a folder, ...
     callbacks, loggers: what else it does and where else it writes: see `Callback` and `Logger`.
-    settings: the fields of `Config`: device ("auto", "cpu", "cuda", "cuda:1"), batch_size, ... `init_from` is a run or
-        a file whose weights the networks begin with, as far as they fit (fastgan/training/initial.py says which).
+    preset: of a system that is named: "quick" or "paper"; by default quick without a GPU.
+    settings: the fields of `Config`, and of a system that is named its options: device ("auto", "cpu", "cuda",
+        "cuda:1"), batch_size, ... `init_from` is a run or a file whose weights the networks begin with, as far as they
+        fit (fastgan/training/initial.py says which).
 
     A run killed at any instant and resumed ends in the same bits as one never killed, on the same machine.
     The random numbers of the run are its own: torch's global generators are neither read nor moved, unless a system of
@@ -64,17 +73,45 @@ class Trainer:
     `ranks`, `batch` (of the last step), `loggers`, and the methods below.
     """
 
+    @overload
     def __init__(
         self,
-        system: System | setup.Setup,
+        system: System,
+        data: Any,
+        *,
+        out: str | os.PathLike[str],
+        callbacks: Sequence[Callback] = (),
+        loggers: Sequence[Logger] = (),
+        **settings: Unpack[Given],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        system: str | type[System],
+        data: Any,
+        *,
+        out: str | os.PathLike[str],
+        callbacks: Sequence[Callback] = (),
+        loggers: Sequence[Logger] = (),
+        preset: str | None = None,
+        **settings: Any,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, system: setup.Setup, *, callbacks: Sequence[Callback] = (), loggers: Sequence[Logger] = ()
+    ) -> None: ...
+    def __init__(
+        self,
+        system: System | str | type[System] | setup.Setup,
         data: Any = None,
         *,
         out: str | os.PathLike[str] = "",
         callbacks: Sequence[Callback] = (),
         loggers: Sequence[Logger] = (),
+        preset: str | None = None,
         **settings: Any,
     ) -> None:
-        made = system if isinstance(system, setup.Setup) else setup.new(system, data, out, settings)
+        made = system if isinstance(system, setup.Setup) else setup.new(system, data, out, preset, settings)
         self.run, self.config, self.ranks, self.source = made.run, made.config, made.ranks, made.source
         self.system, self.remarks = made.system.to(made.device), made.remarks
         self.command = ""  # that started it, for log.txt
@@ -130,21 +167,21 @@ class Trainer:
         cls,
         out: str | os.PathLike[str],
         *,
-        system: System | str | None = None,
+        system: System | str | type[System] | None = None,
         data: Any = None,
         callbacks: Sequence[Callback] = (),
         loggers: Sequence[Logger] = (),
-        **changes: Any,
+        **changes: Unpack[Changes],
     ) -> Trainer:
         """The run in `out`, as it was at its last checkpoint.
 
         system, data: needed only where the run's are not among `fastgan.systems.names()` and what
-            `fastgan.data.load` loads.
+            `fastgan.data.load` loads; of a system its class or "FILE.py:CLASS".
         callbacks, loggers: as they were given to the trainer that began the run; their state comes back.
         changes: fields of `Config` that shall be others than in the run's config.yaml. What that file and these say
             otherwise than the checkpoint is logged; ValueError for what a run cannot go on with.
         """
-        return cls(setup.again(out, system, data, changes), callbacks=callbacks, loggers=loggers)
+        return cls(setup.again(out, system, data, dict(changes)), callbacks=callbacks, loggers=loggers)
 
     @property
     def finished(self) -> bool:
