@@ -66,7 +66,7 @@ emulate: install ## run the op tests on the CUDA kernels, compiled as C++: no GP
 	    -m "not slow and not cpu_kernels" $(CURDIR)/tests/ops $(CURDIR)/tests/convolutions
 
 cuda: install ## compile the CUDA kernels for two architectures, with nvcc and without a GPU, and look at what they use
-	$(BIN)/python -m pytest -m "" tests/cuda/test_build.py
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 tests/cuda/test_build.py
 
 lint: install ## ruff, mypy, clang-format, import-linter; changes nothing
 	$(BIN)/ruff check .
