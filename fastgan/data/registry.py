@@ -9,7 +9,7 @@ from typing import Any
 from fastgan.data.checks import check_positive_int
 from fastgan.data.digits import digits
 from fastgan.data.emoji import emoji
-from fastgan.data.folder import Folder
+from fastgan.data.folder import RULES, Folder
 from fastgan.data.gaussians import Points, grid, ring
 from fastgan.data.hub import TABLES, is_hugging_face, is_table, load_hub, wrapped
 from fastgan.data.images import ImageData
@@ -35,6 +35,7 @@ def load(
     white: int | None = None,
     target: str | os.PathLike[str] | None = None,
     source: str | None = None,
+    rules: int = RULES,
 ) -> ImageData | Points | Pictures | TwoSides:
     """A data set, as it is or brought to `resolution` pixels, a side or (height, width), and to 1 or 3 channels.
 
@@ -46,6 +47,7 @@ def load(
         `NAME:right` says the same.
     white: the value that is, in pictures of integers of 16 bits or more, such as 4095 of 12 bits in a 16-bit file. By
         default what the file says, else 65535 where the pictures take more than half of that.
+    rules: by which a folder is read, as a checkpoint names them; see `Folder`.
     ->  with .name, .classes, .captions but for a stream, .shape (channels, height, width), .resize, .with_channels.
 
     Raises ValueError for an unknown name or a path that is not there, TypeError for what is neither, ImportError where
@@ -55,9 +57,9 @@ def load(
         as_size(resolution)
     if channels is not None:
         check_positive_int("channels", channels)
-    data: Any = wrapped(name) if is_hugging_face(name) else _named(name, target, source)
+    data: Any = wrapped(name) if is_hugging_face(name) else _named(name, target, source, rules)
     if white is not None:
-        if not isinstance(data, Pictures):
+        if not isinstance(data, Pictures | TwoSides):
             raise ValueError(f"{data.name} is not of picture files, whose white could be said: leave white out")
         data = data.with_white(white)
     # Grey first: a third of the values to resize.
@@ -80,7 +82,7 @@ def absolute(name: str) -> str:
     return str(said._replace(path=os.path.abspath(said.path)))
 
 
-def _named(name: Any, target: Any, source: str | None) -> ImageData | Points | Pictures | TwoSides:
+def _named(name: Any, target: Any, source: str | None, rules: int) -> ImageData | Points | Pictures | TwoSides:
     name = _text(name)
     if target is not None:
         name = f"{name}{TO}{_text(target)}"
@@ -91,7 +93,7 @@ def _named(name: Any, target: Any, source: str | None) -> ImageData | Points | P
             raise ValueError(f"the source is {source}, but the name says {said.source}: say it once, not twice")
         name = str(said._replace(source=source))
     if sides := two(name):
-        return TwoSides(name, *(_named(side, None, None) for side in sides))
+        return TwoSides(name, *(_named(side, None, None, rules) for side in sides))
     said = parsed(name)
     if said.path in _LOADERS:
         return _part(_LOADERS[said.path](), said)
@@ -103,7 +105,7 @@ def _named(name: Any, target: Any, source: str | None) -> ImageData | Points | P
         return _part(load_hub(said.path), said)
     if not os.path.isdir(said.path):
         raise ValueError(f"{printable(said.path)} is a file: give the folder of pictures, or a .parquet or .arrow file")
-    return Folder(name)
+    return Folder(name, rules)
 
 
 def _part(data: Any, said: Name) -> Any:

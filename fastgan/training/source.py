@@ -13,7 +13,7 @@ from torch import Tensor
 from fastgan import data as datasets
 from fastgan import strict_json
 from fastgan.data import Batches
-from fastgan.data.folder import Folder
+from fastgan.data.folder import RULES, Folder
 from fastgan.data.identity import Listing, difference, identity
 from fastgan.data.lazy import Pictures
 from fastgan.data.registry import absolute
@@ -39,10 +39,11 @@ def load_data(data: Any, system: System, known: Mapping[str, Any] | None = None,
     looks at what is done to the pictures, to tell of it.
     """
     source = data = os.fspath(data) if isinstance(data, os.PathLike) else data
+    rules = RULES if known is None else known.get("rules", 1)
     if isinstance(data, str):
         channels, height, _ = system.image_shape
         try:
-            source = datasets.load(data, height, channels, white=white)
+            source = datasets.load(data, height, channels, white=white, rules=rules)
         except ValueError as error:
             if known is None or os.path.exists(data):
                 raise
@@ -56,8 +57,9 @@ def load_data(data: Any, system: System, known: Mapping[str, Any] | None = None,
         source = source.with_white(white)
     if known is None and isinstance(source, Pictures):
         source.survey  # noqa: B018
-    rules = known.get("rules", 1) if known is not None else None
-    return source.by_rules(rules) if rules and isinstance(source, Folder) and source.rules != rules else source
+    if known is not None and isinstance(source, Folder) and source.rules != rules:
+        return source.by_rules(rules)
+    return source
 
 
 def describe(source: Any, name: str, batches: Batches, system: System) -> dict[str, Any]:

@@ -253,6 +253,10 @@ class TestPictures:
         assert (len(data), data.classes, data.captions) == (1, ("cats",), ("a cat",))
         before = data.by_rules(2)
         assert (len(before), before.classes, list(before.captions)) == (4, ("cats", "dogs"), [])
+        (tmp_path / "metadata.csv").write_text("of something else\n1\n")
+        assert load(tmp_path, rules=2).listing() == before.listing()
+        with pytest.raises(ValueError, match=r"names the columns file_name, .*, not of something else"):
+            load(tmp_path)
 
 
 class TestTexts:
