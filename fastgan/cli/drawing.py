@@ -106,7 +106,7 @@ def _label(asked: str, names: Sequence[str], count: int) -> int:
 
 def of_points(system: Generative) -> bool:
     """Whether what it makes are points of the plane, which are drawn as dots in one picture."""
-    return system.image_shape == (2, 1, 1)
+    return system.makes == "vector" and system.config.channels == 2
 
 
 def batches(system: Generative, latent: Tensor, labels: Sequence[int] = ()) -> Iterator[Tensor]:

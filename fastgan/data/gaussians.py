@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.data.fields import Field, Images, Labels, check_wanted
+from fastgan.data.fields import Field, Labels, Vectors
 from fastgan.data.size import Size
 
 COUNT = 10_000  # points of a set
@@ -22,7 +22,7 @@ COUNT = 10_000  # points of a set
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Points of the plane, which train as images of two channels and one pixel.
+    """Points of the plane: vectors of two numbers, each of the mode that is its label.
 
     points: (N, 2) float32 in [-1, 1].   labels: (N,) int64, the mode of each.   centres: (K, 2) float32, of the modes.
     deviation: of each mode, in each dimension.
@@ -39,22 +39,12 @@ class Points:
         return len(self.points)
 
     @property
-    def images(self) -> Tensor:
-        """(N, 2, 1, 1)"""
-        return self.points[:, :, None, None]
-
-    @property
     def classes(self) -> tuple[str, ...]:
         return tuple(f"mode {number}" for number in range(len(self.centres)))
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of every point taken as an image."""
-        return 2, 1, 1
-
-    @property
     def fields(self) -> dict[str, Field]:
-        return {"image": Images(*self.shape), "label": Labels(self.classes)}
+        return {"vector": Vectors(2), "label": Labels(self.classes)}
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
@@ -63,12 +53,16 @@ class Points:
     @property
     def tensors(self) -> dict[str, Tensor]:
         """The values of every field, a row each."""
-        return {"image": self.images, "label": self.labels}
+        return {"vector": self.points, "label": self.labels}
 
-    def adapted(self, wanted: Mapping[str, Field]) -> Points:
-        """These points: there is nothing to bring them to."""
-        check_wanted(self.name, self.fields, wanted)
-        return self
+    def adapted(self, wanted: Mapping[str, Field]) -> Any:
+        """The same points, or their labels alone. ValueError for vectors of another size."""
+        from fastgan.data.source import Tensors, check_as_wanted
+
+        check_as_wanted(self.name, self.fields, wanted)
+        if "vector" in wanted:
+            return self
+        return Tensors(self.name, {name: self.tensors[name] for name in wanted}, self.classes)
 
     def resize(self, resolution: Size, fit: str = "crop") -> Points:
         return self._only("resolution", resolution, 1)
@@ -79,8 +73,8 @@ class Points:
     def _only(self, name: str, given: Any, own: int) -> Points:
         if given != own:
             raise ValueError(
-                f"{self.name} is a set of points of the plane, images of 2 channels and 1x1 pixels: {name} must be "
-                f"{own}, not {given}. Train a system of that size on it, such as gan with resolution=1, channels=2"
+                f"{self.name} is a set of points of the plane, for systems with resolution=1 and channels=2, such as "
+                f"gan: {name} must be {own}, not {given}"
             )
         return self
 

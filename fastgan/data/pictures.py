@@ -66,7 +66,7 @@ def scatter(points: Tensor, behind: Tensor | None = None, side: int = 400) -> Te
     """Points of the plane as dots on white, where many lie on one another darker. The square [-1, 1] x [-1, 1], the
     second coordinate upwards, with a margin; points beyond it lie on its edge.
 
-    points: (N, 2), or (N, 2, 1, 1) as systems make them, floating point.   behind: likewise, drawn first, in grey.
+    points: (N, 2), floating point.   behind: likewise, drawn first, in grey.
     side: pixels, at least 32.   ->   (3, side, side) uint8
     """
     check_positive_int("side", side)
@@ -76,11 +76,9 @@ def scatter(points: Tensor, behind: Tensor | None = None, side: int = 400) -> Te
     for name, given, colour in (("behind", behind, GREY), ("points", points, BLUE)):
         if given is None:
             continue
-        if given.dim() not in (2, 4) or given.shape[1] != 2 or given[0:1].numel() > 2 or not given.is_floating_point():
-            raise ValueError(
-                f"{name} must be floating point (N, 2) or (N, 2, 1, 1), not {given.dtype} of shape {tuple(given.shape)}"
-            )
-        places = given.detach().float().cpu().flatten(1)
+        if given.dim() != 2 or given.shape[1] != 2 or not given.is_floating_point():
+            raise ValueError(f"{name} must be floating point (N, 2), not {given.dtype} of shape {tuple(given.shape)}")
+        places = given.detach().float().cpu()
         if places.isnan().any():
             raise ValueError(f"{name} hold NaN: the generator that made them has diverged")
         at = ((places.clamp(-1, 1) * (1 - MARGIN) + 1) / 2 * (side - 1)).round().long()

@@ -20,8 +20,8 @@ MOST = 10_000  # samples, unless asked for
 
 
 def are_points(samples: Tensor) -> bool:
-    """Whether these are points (N, D), perhaps as images of one pixel, (N, D, 1, 1), and not images in uint8."""
-    return samples.is_floating_point() and (samples.dim() == 2 or samples.shape[2:] == (1, 1))
+    """Whether these are points (N, D), and not images."""
+    return samples.is_floating_point() and samples.dim() == 2
 
 
 def as_images(samples: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def like(real: Tensor, samples: Any, what: str = "generated images", *, clamp: b
     if isinstance(samples, Tensor) and samples.is_floating_point():
         finite(samples, what)
         if are_points(real) and are_points(samples):
-            return samples.flatten(1)
+            return samples
         if clamp:
             return to_uint8(samples.clamp(-1, 1))
     samples = checked_images(samples, what)

@@ -1,4 +1,4 @@
-"""Networks for points, images of one pixel: three hidden layers without a norm, as the authors of WGAN-GP (Gulrajani et
+"""Networks for points: three hidden layers without a norm, as the authors of WGAN-GP (Gulrajani et
 al., "Improved Training of Wasserstein GANs", 2017) train on mixtures of Gaussians."""
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from fastgan.nn import init
 
 
 def generator(latent: int, width: int, channels: int) -> nn.Sequential:
-    """(N, latent) -> (N, channels, 1, 1) in [-1, 1]"""
-    last = nn.Linear(width, channels)
-    return init.he(nn.Sequential(hidden(latent, width), last, nn.Tanh(), nn.Unflatten(1, (-1, 1, 1))))
+    """(N, latent) -> (N, channels) in [-1, 1]"""
+    return init.he(nn.Sequential(hidden(latent, width), nn.Linear(width, channels), nn.Tanh()))
 
 
 def discriminator(channels: int, width: int) -> nn.Sequential:
-    """(N, channels, 1, 1) -> (N, 1) logits"""
+    """(N, channels) -> (N, 1) logits"""
     return init.he(nn.Sequential(nn.Flatten(), *hidden(channels, width), nn.Linear(width, 1)))
 
 

@@ -112,15 +112,16 @@ class AdversarialSystem(Generative):
         return adam(network, learning_rate, self.config.betas)
 
     def prepare(self, batch: Any) -> State:
-        count, left = divmod(len(batch.image), self.config.discriminator_steps)
+        real = batch[self.makes]
+        count, left = divmod(len(real), self.config.discriminator_steps)
         if left or not count:
             raise ValueError(
                 f"a step takes {self.config.discriminator_steps} batches of one size, put together, "
-                f"not {len(batch.image)} images"
+                f"not {len(real)} rows"
             )
         count *= self.config.generator_batches
         labels = self.fake_labels(count)
-        return State(batch.image, self.generate(self.latent(count), labels), batch.get("label"), labels)
+        return State(real, self.generate(self.latent(count), labels), batch.get("label"), labels)
 
     def fake_labels(self, count: int) -> Tensor | None:
         """The classes that the generator is asked for, (count,); None where it knows none."""

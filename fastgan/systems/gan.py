@@ -72,17 +72,18 @@ class GAN(AdversarialSystem):
 
 
 def generator(config: GANConfig) -> nn.Sequential:
-    """(N, latent) -> (N, channels, resolution, resolution), in [-1, 1]"""
+    """(N, latent) -> (N, channels, resolution, resolution), or (N, channels) of resolution 1, in [-1, 1]"""
     shape = (config.channels, config.resolution, config.resolution)
     widths = [config.width << level for level in range(4)]
     layers: list[nn.Module] = [nn.Linear(config.latent, widths[0]), nn.LeakyReLU(0.2, True)]
     for narrow, wide in pairwise(widths):
         layers += [nn.Linear(narrow, wide), nn.BatchNorm1d(wide), nn.LeakyReLU(0.2, True)]
-    return nn.Sequential(*layers, nn.Linear(widths[-1], math.prod(shape)), nn.Tanh(), nn.Unflatten(1, shape))
+    layers += [nn.Linear(widths[-1], math.prod(shape)), nn.Tanh()]
+    return nn.Sequential(*layers, *([nn.Unflatten(1, shape)] if config.resolution > 1 else []))
 
 
 def discriminator(config: GANConfig) -> nn.Sequential:
-    """(N, channels, resolution, resolution) -> (N, 1) logits"""
+    """(N, channels, resolution, resolution), or (N, channels) of resolution 1 -> (N, 1) logits"""
     width = 4 * (config.discriminator_width or config.width)
     blocks = [
         nn.Sequential(nn.Flatten(), nn.Linear(config.channels * config.resolution**2, width), nn.LeakyReLU(0.2, True)),

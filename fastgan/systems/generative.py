@@ -30,7 +30,7 @@ class Generative(System):
     @property
     def makes(self) -> str:
         """The field of the data that its samples are like: "image" or "vector"."""
-        return "vector" if self.image_shape[1:] == (1, 1) else "image"
+        return "vector" if self.config.resolution == 1 else "image"
 
     def inputs(self) -> dict[str, Field]:
         channels, height, width = self.image_shape
@@ -51,7 +51,7 @@ class Generative(System):
             side = min(made.height, made.width)
             found |= {
                 "channels": made.channels,
-                "resolution": 1 if side == 1 else min(max(32, 1 << side.bit_length() - 1), 64),
+                "resolution": min(max(32, 1 << side.bit_length() - 1), 64),
             }
         if isinstance(label, Labels):
             found["classes"] = len(label.names)
@@ -63,7 +63,8 @@ class Generative(System):
 
     @abstractmethod
     def generate(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images in [-1, 1] from latents, in the mode (train or eval) and grad mode that is set."""
+        """Images (N, C, H, W) or points (N, C) in [-1, 1] from latents, in the mode (train or eval) and grad mode that is
+        set."""
 
     @torch.no_grad()
     def sample(
@@ -74,7 +75,8 @@ class Generative(System):
         generator: torch.Generator | None = None,
         labels: Tensor | None = None,
     ) -> Tensor:
-        """`count` images, (count, C, H, W) in [-1, 1], by the networks in eval mode: no state changes.
+        """`count` images, (count, C, H, W), or points, (count, C), in [-1, 1], by the networks in eval mode: no state
+        changes.
 
         `latent`: drawn from `generator` where it is not given. `labels`: of a conditional system every class in turn.
         """

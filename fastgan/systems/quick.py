@@ -30,8 +30,7 @@ def augmented(fields: Mapping[str, Field], rows: int | None) -> dict[str, Any]:
 
 
 def of_points(fields: Mapping[str, Field]) -> bool:
-    image = fields.get("image")
-    return isinstance(fields.get("vector"), Vectors) or (isinstance(image, Images) and image.height == 1)
+    return isinstance(fields.get("vector"), Vectors)
 
 
 def for_points(steps: int | None, **options: Any) -> Preset:

@@ -70,7 +70,7 @@ def header(system: System, asked: Config, data: dict[str, Any], dtype: torch.dty
     if system.class_names:
         images += f" of {len(system.class_names)} classes ({examples(system.class_names, 10)})"
     shape = f"{width}x{height}, {channels} channel{'s' if channels > 1 else ''}"
-    if (height, width) == (1, 1):
+    if getattr(system, "makes", "image") == "vector":
         shape, images = f"of {channels} numbers", images.replace("images", "points")
     device = str(system.device)
     if system.device.type == "cpu":
@@ -104,7 +104,7 @@ def few(system: System, images: int | None) -> str:
     against = {name: getattr(system.config, name) for name in system.live if name in ("augment", "r1")}
     if not against or any(against.values()) or getattr(system.config, "dropout", False):
         return ""
-    if system.image_shape[1:] == (1, 1):
+    if getattr(system, "makes", "image") == "vector":
         return ""
     return (
         f"{images:,} images are few: the discriminator may soon know them by heart. Against it: --set r1=1, "

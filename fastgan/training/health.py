@@ -217,7 +217,7 @@ def diversity(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
     spread: the mean distance of two samples.   nearest: the median distance to the nearest other sample of the batch.
     Distances are those of images shrunk to 8x8, where it is shapes and colours that differ, not noise.
 
-    real, fake: (N, C, H, W). Nothing where one of them is a single image, which differs from no other.
+    real, fake: (N, C, H, W), or points (N, D). Nothing where one of them is a single one, which differs from no other.
     """
     count = min(len(real), len(fake))
     if count < 2:
@@ -234,5 +234,7 @@ def diversity(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
 
 
 def _shrunk(images: Tensor) -> Tensor:
+    if images.dim() == 2:  # points
+        return images.float()
     height, width = images.shape[2:]
     return F.adaptive_avg_pool2d(images.float(), (min(8, height), min(8, width))).flatten(1)

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from torch import Tensor
-
 from fastgan import data as datasets
 from fastgan import strict_json
 from fastgan.data import Batches
+from fastgan.data.fields import Field, Images, Labels, listed
 from fastgan.data.folder import RULES, Folder
 from fastgan.data.identity import Listing, difference, identity
 from fastgan.data.lazy import Pictures
@@ -64,32 +63,42 @@ def load_data(data: Any, system: System, known: Mapping[str, Any] | None = None,
 
 def describe(source: Any, name: str, batches: Batches, system: System) -> dict[str, Any]:
     """What a checkpoint says of the data. ValueError if the system cannot train on them."""
-    if hasattr(source, "shape") and not isinstance(source, Tensor):
-        channels, height, width = source.shape
-    else:
-        start = batches.state_dict()
-        channels, height, width = next(batches).image.shape[1:]
-        batches.load_state_dict(start)
-    expected = system.image_shape
-    if channels != expected[0]:
-        way = _way(source, f"data.with_channels({expected[0]})")
-        raise ValueError(
-            f"{system.name} makes images of {expected[0]} channels, {name} has {channels}: create the system "
-            f"with channels={channels}, or {way}"
-        )
-    if (height, width) != expected[1:]:
-        way = _way(source, f"data.resize({expected[1]})")
-        raise ValueError(
-            f"{system.name} makes images of {expected[1]}x{expected[2]} pixels, {name} has {height}x{width}: "
-            f"create the system with another resolution, or {way}"
-        )
+    fields = batches.source.fields
+    wanted = system.inputs()
+    for key, field in wanted.items():
+        if key in fields:
+            _check_alike(source, name, fields[key], field, system)
+        elif not isinstance(field, Labels):  # what lacks labels is told by the system that needs them
+            raise ValueError(f"{system.name} trains on {key} ({field}), {name} has {listed(fields)}")
     known = identity(source)
     if 0 < system.classes < (classes := len(known["classes"])):
         raise ValueError(
             f"{system.name} was made for {system.classes} classes, {name} has {classes}: create the system with "
             f"classes={classes}"
         )
-    return {"name": name, "images": batches.count, "channels": channels, "resolution": height, **known}
+    used = {key: str(fields[key]) for key in wanted if key in fields}
+    return {"name": name, "images": batches.count, "fields": used, **known}
+
+
+def _check_alike(source: Any, name: str, have: Field, wanted: Field, system: System) -> None:
+    """ValueError unless the data's field is of the size that the system trains on."""
+    if not (isinstance(have, Images) and isinstance(wanted, Images)):
+        if not isinstance(wanted, Labels) and have != wanted:
+            raise ValueError(f"{system.name} trains on {wanted}, {name} has {have}: create the system for these")
+        return
+    if have.channels != wanted.channels:
+        way = _way(source, f"data.with_channels({wanted.channels})")
+        raise ValueError(
+            f"{system.name} makes images of {wanted.channels} channels, {name} has {have.channels}: create the system "
+            f"with channels={have.channels}, or {way}"
+        )
+    if have != wanted:
+        size = wanted.height if wanted.height == wanted.width else (wanted.height, wanted.width)
+        raise ValueError(
+            f"{system.name} makes images of {wanted.height}x{wanted.width} pixels, {name} has "
+            f"{have.height}x{have.width}: create the system with another resolution, or "
+            f"{_way(source, f'data.resize({size})')}"
+        )
 
 
 def check_same(source: Any, before: dict[str, Any], now: dict[str, Any], run: Run, system: System) -> None:

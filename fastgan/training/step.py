@@ -295,7 +295,7 @@ class Step(GraphedStep):
         self.system = system.train()
         if channels_last:
             system.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if precision == "auto" and system.image_shape[1:] == (1, 1):
+        if precision == "auto" and getattr(system, "makes", "image") == "vector":
             precision = (
                 "float32"  # points: bfloat16 has three digits, a mode's width may be less, and nothing is faster
             )

@@ -133,7 +133,7 @@ class Trainer:
         self.feed = Feed(self.source, system, asked, self.ranks)
         self.data = describe(self.source, asked.data, self.feed.batches, system)
         system.told_of(self.data)
-        samples = asked.samples or (POINTS if system.image_shape[1:] == (1, 1) else IMAGES)
+        samples = asked.samples or (POINTS if system.makes == "vector" else IMAGES)
         self.latents = system.latent(samples, torch.Generator().manual_seed(asked.seed))
         self.means = Means(self.ranks)  # of the logged values
         self.streams = Streams(system, asked.seed, self.ranks)

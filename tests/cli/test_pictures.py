@@ -345,7 +345,7 @@ class TestPoints:
         assert pixels.shape == (3, 400, 400)
         assert load(run).config.latent == 2
         points = load(run).sample(1000, latent=load(run).latent(1000, torch.Generator().manual_seed(0)))
-        assert torch.equal(pixels, scatter(points, fastgan.data.load("ring").images))
+        assert torch.equal(pixels, scatter(points, fastgan.data.load("ring").points))
 
     def test_sample(self, draw, run, capsys):
         picture = draw("sample", "--count", 5)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.data import IterableDataset
 
-from fastgan.data import Batches, ImageData, load
+from fastgan.data import Batches, ImageData, Vectors, load
 from fastgan.data.gather import gather
 
 
@@ -34,12 +34,16 @@ class TestPoints:
 
     def test_batches(self):
         batch = next(Batches(load("ring"), 10))
-        assert batch.image.shape == (10, 2, 1, 1)
-        points, centres = batch.image.flatten(1), load("ring").centres
+        assert batch.vector.shape == (10, 2)
+        points, centres = batch.vector, load("ring").centres
         assert torch.equal(torch.cdist(points, centres).argmin(1), batch.get("label"))
 
     def test_as_a_system_asks_for_it(self):
-        assert load("ring", 1, 2).shape == (2, 1, 1)
+        assert load("ring", 1, 2).adapted({"vector": Vectors(2)}).fields["vector"] == Vectors(2)
+        labels = load("ring").adapted({"label": load("ring").fields["label"]})
+        assert list(next(Batches(labels, 4))) == ["label"]
+        with pytest.raises(ValueError, match="'vector' of ring must be vectors of 3 numbers, not vectors of 2 numbers"):
+            load("ring").adapted({"vector": Vectors(3)})
         with pytest.raises(ValueError, match=r"ring is a set of points.*resolution must be 1, not 32"):
             load("ring", 32)
         with pytest.raises(ValueError, match="channels must be 2, not 3"):

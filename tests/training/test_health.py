@@ -111,5 +111,5 @@ class TestDiversity:
         assert few["nearest"].item() == pytest.approx(0, abs=1e-6)
 
     def test_points(self):
-        points = torch.randn(50, 2, 1, 1, generator=torch.Generator().manual_seed(3))
+        points = torch.randn(50, 2, generator=torch.Generator().manual_seed(3))
         assert diversity(points, points * 2)["spread"].item() == pytest.approx(2, rel=1e-5)

@@ -94,9 +94,10 @@ class Evaluation(Callback):
         count = min(IMAGES, count or IMAGES)
         if self._reference is None:
             batches = trainer.feed.again()
-            real = next(batches).image
+            made = trainer.system.makes
+            real = next(batches)[made]
             while len(real) < count:
-                real = torch.cat([real, next(batches).image])
+                real = torch.cat([real, next(batches)[made]])
             self._form = real[:1]
             self._reference = SlicedWasserstein(real[:count], seed=seed)
         return self._reference.distance(like(self._form, self._samples(trainer, count), clamp=True))

@@ -44,7 +44,7 @@ class Health(Callback):
     def _diversity(self, trainer: Trainer) -> dict[str, float]:
         with trainer.aside(averaged=False):
             fake = trainer.system.sample(len(trainer.latents), latent=trainer.latents)
-        found = diversity(trainer.batch.image, fake)
+        found = diversity(trainer.batch[trainer.system.makes], fake)
         if not found and not self._told_alone:
             self._told_alone = True
             log.warning(

@@ -55,15 +55,15 @@ class Previews(Callback):
 def picture(images: Tensor, data: Any = None, columns: int | None = None) -> Tensor:
     """A grid of (N, C, H, W) images, uint8 on the CPU, large enough to be seen; what lies beyond [-1, 1] is clamped. Of
     channels that no PNG shows, the first one. Points of the plane as dots, with those of `data` behind them."""
-    if images.shape[1:] == (2, 1, 1):
-        return scatter(images, data.images if isinstance(data, Points) else None)
+    if images.dim() == 2:
+        return scatter(images, data.points if isinstance(data, Points) else None)
     shown = (images if images.shape[1] in (1, 3) else images[:, :1]).clamp(-1, 1)
     return enlarged(grid(shown, columns).cpu())
 
 
 def seen(trainer: Trainer) -> Tensor:
     """The images of the last step as the discriminator saw them, flipped and augmented, as one picture."""
-    images = trainer.batch.image[: len(trainer.latents)].float()
+    images = trainer.batch[trainer.system.makes][: len(trainer.latents)].float()
     if isinstance(trainer.system, AdversarialSystem):
         with trainer.aside(averaged=False), torch.no_grad():
             images = trainer.system.augment(images)
