@@ -63,8 +63,8 @@ class Generative(System):
 
     @abstractmethod
     def generate(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images (N, C, H, W) or points (N, C) in [-1, 1] from latents, in the mode (train or eval) and grad mode that is
-        set."""
+        """Images (N, C, H, W) or points (N, C) in [-1, 1] from latents, in the mode (train or eval) and grad mode that
+        is set."""
 
     @torch.no_grad()
     def sample(

@@ -58,7 +58,7 @@ def test_a_discriminator_far_too_strong(tmp_path, caplog):
     # The generator stands still, far from the data.
     system = made(learning_rate=1e-12, discriminator_learning_rate=1e-2)
     with torch.no_grad():
-        system.generator[-3].bias.fill_(4.0)
+        system.generator[-2].bias.fill_(4.0)
     train(system, load("ring", 1, 2), tmp_path / "run", 250)
     (line,) = [line for line in told(caplog) if line.startswith(STRONG)]
     assert "Remedies: r1=1, label_smoothing=0.1" in line
@@ -93,7 +93,7 @@ class TestRemedy:
     def test_is_applied_and_survives_a_resume(self, tmp_path, caplog):
         system = create("gan", **POINTS, learning_rate=1e-12, discriminator_learning_rate=1e-2)
         with torch.no_grad():
-            system.generator[-3].bias.fill_(4.0)
+            system.generator[-2].bias.fill_(4.0)
         trainer = train(system, load("ring", 1, 2), tmp_path / "run", 200, remedy="auto")
         assert system.config.r1 == 1.0  # what stands first against samples that are all alike
         assert system.r1.penalty.keywords == {"gamma": 1.0}
