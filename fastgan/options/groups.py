@@ -70,6 +70,11 @@ class Augmentation(Options):
         on_resume="live",
     )  # fmt: skip
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.augment and getattr(self, "resolution", 0) == 1:
+            raise ValueError(f"augment changes images; of points (resolution 1) it must be empty, not {self.augment!r}")
+
 
 @dataclass(frozen=True)
 class R1(Options):

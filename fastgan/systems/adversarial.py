@@ -61,6 +61,10 @@ class AdversarialSystem(Generative):
         self.r1 = Lazy(partial(r1, gamma=0.0))
         self._take(config)
 
+    @property
+    def live(self) -> tuple[str, ...]:
+        return tuple(name for name in super().live if name != "augment" or self.makes == "image")
+
     def change(self, **given: Any) -> None:
         super().change(**given)
         if isinstance(self.config, LabelNoise):

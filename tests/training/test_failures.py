@@ -107,7 +107,7 @@ class TestRemedy:
     def test_one_after_the_other(self):
         from fastgan.training.health import REMEDIES, Symptom, remedy
 
-        system = create("gan", **POINTS)
+        system = create("gan", resolution=8, width=8, latent=8)
         symptom = Symptom(STRONG, "", 0, REMEDIES[STRONG])
         applied = []
         while option := remedy(symptom, system):
@@ -119,6 +119,15 @@ class TestRemedy:
         ]  # fmt: skip
         assert system.r1.penalty.keywords == {"gamma": 1.0}
         assert system.augment.policy == ("translation", "cutout")
+
+    def test_points_are_not_augmented(self):
+        from fastgan.training.health import REMEDIES, Symptom, remedy
+
+        with pytest.raises(ValueError, match=r"of points \(resolution 1\) it must be empty, not 'color'"):
+            create("gan", **POINTS, augment="color")
+        system = create("gan", **POINTS)
+        system.change(r1=1.0, label_smoothing=0.1)
+        assert remedy(Symptom(STRONG, "", 0, REMEDIES[STRONG]), system) == {"label_noise": 0.1}
 
     def test_what_has_no_part_in_a_system_is_not_applied(self):
         from fastgan.training.health import REMEDIES, Symptom, remedy
@@ -137,7 +146,7 @@ class TestRemedy:
 
     def test_only_live_options_change(self):
         system = create("gan", **POINTS)
-        with pytest.raises(ValueError, match="width cannot change in a system that is there; label_smoothing"):
+        with pytest.raises(ValueError, match=r"what may change in a system at work is label_smoothing, .*, not width"):
             system.change(width=3)
         with pytest.raises(ValueError, match="policy"):
             system.change(augment="noise")
