@@ -142,7 +142,8 @@ class TestRun:
         assert written == state(out)["config"]
         assert (written["system"], written["options"]["width"]) == ("dcgan", 8)
         assert (written["data"], written["batch_size"], written["steps"]) == ("noise", 8, 6)
-        assert state(out)["data"].items() >= {"name": "noise", "images": 50, "channels": 1, "resolution": 16}.items()
+        assert state(out)["data"].items() >= {"name": "noise", "images": 50}.items()
+        assert state(out)["data"]["fields"] == {"image": "images of 16x16 pixels and 1 channel"}
         assert state(out)["versions"]["torch"] == torch.__version__
 
     def test_the_first_samples_come_early(self, start, tmp_path):
@@ -183,7 +184,7 @@ class TestRun:
         known = state(tmp_path / "run")["data"]
         assert known.pop("digest").startswith("pixels:")
         assert known.pop("classes") == list("0123456789")
-        assert known == {"name": "digits", "images": 1797, "channels": 3, "resolution": 16}
+        assert known == {"name": "digits", "images": 1797, "fields": {"image": "images of 16x16 pixels and 3 channels"}}
         Trainer.resume(tmp_path / "run", device="cpu").fit(3)
         with pytest.raises(ValueError, match="digits"):
             Trainer(tiny(), "digit", out=tmp_path / "other")
