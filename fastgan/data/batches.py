@@ -176,6 +176,12 @@ class Batches(Iterator[Batch]):
         """How many pictures were left out (`left out`) so far, and converted, by kind."""
         return dict(self._ledger.counts)
 
+    def __repr__(self) -> str:
+        rows = "a stream" if self.count is None else f"{self.count} rows"
+        groups = "; ".join(", ".join(group) for group in self.source.groups)
+        state = ", ".join(f"{key} {value}" for key, value in self.state_dict().items())
+        return f"Batches({self.source.name!r}, {rows}, {groups}, batch_size {self.batch_size}, {state})"
+
     def state_dict(self) -> dict[str, Any]:
         """The place reached: the epoch, and how many of its rows have been used, by all ranks together. Of several
         groups, that of the first, and those of the others under `others`."""

@@ -38,6 +38,10 @@ class Points:
     def __len__(self) -> int:
         return len(self.points)
 
+    def __repr__(self) -> str:
+        """Without the coordinates."""
+        return f"Points({self.name!r}, {len(self)} points of {len(self.centres)} modes)"
+
     @property
     def classes(self) -> tuple[str, ...]:
         return tuple(f"mode {number}" for number in range(len(self.centres)))

@@ -17,7 +17,7 @@ from fastgan.data.hub import HubPictures, is_hugging_face, wrapped
 from fastgan.data.images import ImageData, pixel_digest
 from fastgan.data.lazy import LazyPictures
 from fastgan.data.problems import examples
-from fastgan.data.source import Apart, Together
+from fastgan.data.source import Apart, Brought, Tensors, Together
 from fastgan.data.sources.captioned import Captioned
 from fastgan.data.sources.files import Files
 from fastgan.data.sources.two_sides import TwoSides
@@ -34,6 +34,8 @@ def identity(source: Any) -> dict[str, Any]:
     words of its tokens, where it has texts."""
     if is_hugging_face(source):
         source = wrapped(source)
+    if isinstance(source, Brought):
+        source = source.data
     classes = getattr(source, "classes", ())
     known: dict[str, Any] = {"classes": [str(name) for name in classes] if isinstance(classes, list | tuple) else []}
     known["digest"] = _digest(source)
@@ -66,6 +68,9 @@ def difference(
     said: list[str] = []
     if before.get("images") != now["images"]:
         said.append(f"{before.get('images')} images then, {now['images']} now")
+    fields = [known.get("fields") for known in (before, now)]
+    if all(fields) and fields[0] != fields[1]:
+        said.append(f"{_told(fields[0])} then, {_told(fields[1])} now")
     then, since = (list(map(composed, known.get("classes") or ())) for known in (before, now))
     if "classes" in before and then != since:
         said.append(_classes(then, since, listings))
@@ -73,6 +78,10 @@ def difference(
         said += _pictures(*listings) if listings else []
         said = said or ["as many images, but others, or in another order or of other classes"]
     return "; ".join(said) or None
+
+
+def _told(fields: Any) -> str:
+    return ", ".join(f"{name}: {kind}" for name, kind in fields.items())
 
 
 def _classes(before: Sequence[str], now: Sequence[str], listings: tuple[Listing, Listing] | None) -> str:
@@ -141,6 +150,9 @@ def _digest(source: Any) -> str:
         return f"listing:{source.half_taken}{listing_digest(source.listing())}"
     if isinstance(source, ImageData):
         return f"pixels:{source.digest or pixel_digest(source.images, source.labels)}"
+    if isinstance(source, Tensors):
+        values = dict(source.tensors)
+        return f"pixels:{pixel_digest(values.pop('image', next(iter(values.values()))), values.get('label'))}"
     if isinstance(source, Tensor):
         return f"pixels:{pixel_digest(source, None)}"
     if isinstance(source, Points):

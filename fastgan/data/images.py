@@ -79,6 +79,13 @@ class ImageData(Captioned):
         channels, height, width = self.images.shape[1:]
         return channels, height, width
 
+    def __repr__(self) -> str:
+        """Without the pixels."""
+        classes = f", {len(self.classes)} classes" if self.classes else ""
+        captions = ", captions" if self.captions else ""
+        channels, height, width = self.shape
+        return f"ImageData({self.name!r}, {len(self)} images ({channels}, {height}, {width}){classes}{captions})"
+
     @property
     def fields(self) -> dict[str, Field]:
         """`image`, `label` where there are labels, `text` where there are captions."""
@@ -147,7 +154,8 @@ class ImageData(Captioned):
         check_fit(fit)
         if self.images.shape[2:] == size:
             return self
-        top, left, height, width = used_part(*self.images.shape[2:], size, fit)
+        have = self.shape
+        top, left, height, width = used_part(have[1], have[2], size, fit)
         part = self.images[:, :, top : top + height, left : left + width]
         if (height, width) == size:
             return replace(self, digest=self._origin(), images=part.contiguous())

@@ -54,7 +54,8 @@ class Order:
         least = self.batch_size if self.drop_last else 1
         while True:
             if count - position >= least:
-                order, changes, seeds = (drawn.to(device) for drawn in self.draw(epoch, count))
+                order, changes, seeds = self.draw(epoch, count)
+                order, changes, seeds = order.to(device), changes.to(device), seeds.to(device)
                 while count - position >= least:
                     first = position + self.rank * self.rows
                     position = min(position + self.batch_size, count)

@@ -60,7 +60,8 @@ def source_of(data: Any) -> Source:
     if isinstance(data, str | os.PathLike):
         from fastgan.data.registry import load  # whose sources are put together of those below
 
-        return load(data)
+        found: Any = load(data)
+        return found
     if isinstance(data, Tensor):
         return Tensors("tensor", {"image": data})
     if is_hugging_face(data):
@@ -171,7 +172,9 @@ class Together(Rows):
 
     def __init__(self, name: str, fields: Mapping[str, tuple[Any, str]]) -> None:
         self.name = name
-        self._of = {key: (source_of(source), there) for key, (source, there) in fields.items()}
+        self._of: dict[str, tuple[Any, str]] = {
+            key: (source_of(source), there) for key, (source, there) in fields.items()
+        }
         for source, _ in self._of.values():
             if not isinstance(source, Rows | Brought) and not hasattr(source, "tensors"):
                 raise TypeError(f"{name}: {source.name} can only be read from its beginning, and has no rows to pair")
@@ -231,7 +234,7 @@ class Apart:
 
     def __init__(self, name: str, parts: Sequence[Any]) -> None:
         self.name = name
-        self.parts = [source_of(part) for part in parts]
+        self.parts: list[Any] = [source_of(part) for part in parts]
         for part in self.parts:
             if len(parts_of(part)) > 1:
                 raise ValueError(f"{name}: {part.name} has several groups, not one: give its parts")

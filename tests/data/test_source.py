@@ -327,3 +327,22 @@ class TestHeightAndWidth:
     def test_refuses_another_fit(self):
         with pytest.raises(ValueError, match="fit must be 'crop' or 'stretch', not 'squeeze'"):
             Images(3, 8, 8, "squeeze")
+
+
+def test_reprs_show_what_is_there_and_no_tensors():
+    assert repr(load("digits")) == "ImageData('digits', 1797 images (1, 8, 8), 10 classes)"
+    assert repr(load("emoji")) == "ImageData('emoji', 1291 images (3, 64, 64), 8 classes, captions)"
+    assert repr(load("ring")) == "Points('ring', 10000 points of 8 modes)"
+    assert repr(Batches(images(9), 4)) == "Batches('tensor', 9 rows, image, batch_size 4, epoch 0, position 0)"
+    assert repr(Batches(domains(), 2)).startswith("Batches('domains', 11 rows, a; b, batch_size 2, epoch 0, ")
+
+
+def test_identity_tells_other_fields():
+    from fastgan.data.identity import difference, identity
+
+    before, now = ({"images": 4, "fields": {"image": kind}, **identity(images(4))} for kind in ("small", "large"))
+    assert difference(before, now) == "image: small then, image: large now"
+    del before["fields"]
+    assert difference(before, now) is None, "an older checkpoint does not say them"
+    assert identity(source_of(images(4))) == identity(images(4))
+    assert identity(source_of(images(4)))["digest"] != identity(images(4, 1))["digest"]
