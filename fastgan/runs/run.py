@@ -48,7 +48,8 @@ _STATE: dict[str, Any] = {
     "optimizers": dict,
     "batches": dict,
     "random": dict,
-    "latents": torch.Tensor,
+    "ranks": list,
+    "probe": dict,
     "logged": dict,
     "callbacks": dict,
 }
@@ -198,11 +199,16 @@ class Run:
 
 
 def _of_now(state: dict[str, Any]) -> dict[str, Any]:
-    """The state in a checkpoint of format 2, as one of format 3 has it: that of callbacks in one place."""
-    if state["format"] == 2 and "best" in state:
-        state["callbacks"] = {"evaluation": {"best": state.pop("best"), "owed": state.pop("owed", False)}}
-        if watch := state.pop("watch", None):
-            state["callbacks"]["health"] = watch
+    """The state in a checkpoint of format 2, as one of format 3 has it: that of callbacks in one place, latents as the
+    probe, nothing that differs by process."""
+    if state["format"] == 2:
+        best, owed, watch, latents = (state.pop(name, None) for name in ("best", "owed", "watch", "latents"))
+        state["callbacks"] = {
+            "evaluation": {"best": best, "owed": owed is True},
+            **({"health": watch} if watch else {}),
+        }
+        state["probe"] = {"latent": latents}
+        state["ranks"] = [{}]
     return state
 
 

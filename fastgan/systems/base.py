@@ -146,8 +146,12 @@ class System(nn.Module, ABC):
         """What previews are made from, `count` rows: a run draws it once and keeps it. On the system's device."""
 
     def seen(self, batch: Batch, count: int) -> list[Panel]:
-        """At most `count` of the pictures of a batch, as the networks see them: a panel a field."""
-        pictures = {name: values[:count].float() for name, values in batch.items() if values.dim() == 4}
+        """At most `count` of the pictures or points of a batch, as the networks see them: a panel a field."""
+        pictures = {
+            name: values[:count].float()
+            for name, values in batch.items()
+            if values.dim() == 4 or (values.is_floating_point() and values.shape[1:] == (2,))
+        }
         return [Panel(name, {name: images}) for name, images in pictures.items()]
 
     @abstractmethod

@@ -6,7 +6,6 @@ Nothing here costs a step: every number is a mean that the log reads, or is comp
 from __future__ import annotations
 
 import itertools
-import re
 import statistics
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -17,84 +16,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.options import from_text, options
 from fastgan.runs.config import GRACE, HOLD
-from fastgan.systems import System
-from fastgan.systems.adversarial import AdversarialConfig, AdversarialSystem
+from fastgan.systems.remedies import COLLAPSE, FOOLED, OSCILLATION, STRONG, VANISHING
 
 SPAN = 20  # looks that an oscillation is judged over
 
 
 @dataclass(frozen=True)
 class Symptom:
-    """Something that looks wrong, and what the literature does against it (options of a system)."""
+    """Something that looks wrong."""
 
-    name: str
+    name: str  # of `fastgan.systems.remedies`
     seen: str  # in numbers
     since: int  # step
-    remedies: tuple[str, ...]
 
     def __str__(self) -> str:
-        changing = {each.name for each in options(AdversarialConfig) if each.on_resume != "never"}
-        taken = [text for text in self.remedies if set(re.findall(r"\w+", text)) & changing]
-        others = [text for text in self.remedies if text not in taken]
-        new_run = f"; in a new run: {', '.join(others)}" if others else ""
-        return f"{self.name} since step {self.since}: {self.seen}. Remedies: {', '.join(taken)}{new_run}"
-
-
-# In the order in which they are worth trying: of an LSGAN on digits that had lost half of them, R1 brought all back at
-# every seed (Frechet distance 22 -> 0.6), label smoothing and augmentation nine of ten (7 and 11). Each is said as the
-# option that applies it.
-REMEDIES: dict[str, tuple[str, ...]] = {
-    "the discriminator is far too strong": (
-        "r1=1",
-        "label_smoothing=0.1",
-        "augment=translation,cutout",
-        "a smaller discriminator_learning_rate",
-        "dropout=0.3",
-        "a smaller discriminator_width",
-        "label_noise=0.1",
-        "label_flips=0.05",
-    ),
-    "the generator's gradient vanishes": (
-        "r1=1",
-        "label_smoothing=0.1",
-        "a non-saturating loss instead of minimax",
-        "a smaller discriminator_learning_rate",
-    ),
-    "the generator fools the discriminator": (
-        "discriminator_steps=2",
-        "a larger discriminator_learning_rate",
-        "a smaller learning_rate",
-    ),
-    "the samples are alike (mode collapse)": (
-        "r1=1",
-        "augment=translation,cutout",
-        "a smaller learning_rate",
-        "another system: sngan, wgan-gp",
-    ),
-    "the losses oscillate": (
-        "a smaller learning_rate",
-        "decay=linear with decay_steps=N",
-        "r1=1",
-        "betas with a first number of 0",
-    ),
-}
-STRONG, VANISHING, FOOLED, COLLAPSE, OSCILLATION = REMEDIES
-
-
-def remedy(symptom: Symptom, system: System) -> dict[str, Any]:
-    """The first remedy of the list that `system` can take while it is trained and has not taken yet, as an option;
-    empty where there is none."""
-    if not isinstance(system, AdversarialSystem):
-        return {}
-    config: Any = type(system.config)
-    unset = {each.name: each.default for each in options(config)}
-    for text in symptom.remedies:
-        name, _, value = text.partition("=")
-        if name in system.live and getattr(system.config, name) == unset[name]:
-            return from_text(config, {name: value}, system.name)
-    return {}
+        return f"{self.name} since step {self.since}: {self.seen}"
 
 
 class Watch:
@@ -149,7 +86,7 @@ class Watch:
             since, looks = self._since.get(name, (step, 0))
             self._since[name] = since, looks + 1
             if looks + 1 == HOLD:
-                told.append(Symptom(name, seen, since, REMEDIES[name]))
+                told.append(Symptom(name, seen, since))
         return told
 
     def _vanishing(self, values: Mapping[str, float]) -> str:

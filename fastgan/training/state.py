@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
 
 from fastgan.runs.run import versions
 from fastgan.training.step import load_optimizer
@@ -24,7 +28,8 @@ def state_of(trainer: Trainer) -> dict[str, Any]:
         "scalers": {name: scaler.state_dict() for name, scaler in trainer.train_step.scalers.items()},
         "batches": trainer.feed.batches.state_dict(),
         "random": trainer.streams.state_dict(),
-        "latents": trainer.latents,
+        "ranks": trainer.ranks.gather({name: held.cpu() for name, held in trainer.system.rank_state().items()}),
+        "probe": dict(trainer.probe),
         "logged": trainer.means.state_dict(),
         "callbacks": trainer.hooks.state_dict(),
     }
@@ -52,12 +57,26 @@ def _restore(trainer: Trainer, state: dict[str, Any]) -> None:
         if name in state.get("scalers", {}):
             scaler.load_state_dict(state["scalers"][name])
     trainer.feed.batches.load_state_dict(state["batches"])
-    if state["latents"].shape != trainer.latents.shape:
-        raise ValueError(f"{trainer.run.checkpoint} has latents of another shape than {trainer.system.name}'s")
-    trainer.latents = state["latents"].to(trainer.system.device)
+    of_rank = state["ranks"][trainer.ranks.rank % (len(state["ranks"]) or 1)]
+    _give(trainer.system.rank_state(), of_rank, "a state", trainer)
+    _give(trainer.probe, state["probe"], "a probe", trainer)
     trainer.means.load_state_dict(state["logged"], trainer.system.device)
     trainer.step = state["step"]
     trainer.streams.load_state_dict(state["random"], trainer.step)
     for name in trainer.hooks.load_state_dict(state["callbacks"]):
         trainer.remarks.append(f"{trainer.run.checkpoint} holds a state of the callback {name}, which is not given")
     trainer.checkpoints.found(trainer.run, trainer.step)
+
+
+@torch.no_grad()
+def _give(own: Mapping[str, Tensor], saved: Mapping[str, Tensor], what: str, trainer: Trainer) -> None:
+    """To tensors their values in a checkpoint."""
+    for name, tensor in own.items():
+        if name == "behind" and name not in saved:  # points of the data, which checkpoints of format 2 have not
+            continue
+        if saved[name].shape != tensor.shape:
+            raise ValueError(
+                f"{trainer.run.checkpoint} has {what} for another {trainer.system.name}: {name} must be of shape "
+                f"{tuple(tensor.shape)}, not {tuple(saved[name].shape)}"
+            )
+        tensor.copy_(saved[name])

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 from torch import Tensor
 
-from fastgan.data.panel import by_class
+from fastgan.data import Vectors
+from fastgan.data.pictures import draw
 from fastgan.messages import log
 from fastgan.runs import config
 from fastgan.systems import System
@@ -47,7 +48,7 @@ IMAGES, POINTS = 64, 1000  # in a picture of samples, where it was not asked for
 class Trainer:
     """Trains `system` on `data`, keeping the run in the directory `out`.
 
-        trainer = Trainer(create("dcgan", resolution=32, channels=1), "digits", out="runs/digits")
+        trainer = Trainer("dcgan", "digits", out="runs/digits", width=32)
         trainer.fit(steps=2000)
         Trainer.resume("runs/digits").fit(steps=4000)
 
@@ -70,7 +71,7 @@ class Trainer:
     setting is wrong, or `out` is not writable or holds a run already.
 
     For callbacks: `step` (steps done), `system`, `ema` (the moving average, in the first process), `config`, `run`,
-    `ranks`, `batch` (of the last step), `loggers`, and the methods below.
+    `ranks`, `batch` (of the last step), `probe` (what previews are made from), `loggers`, and the methods below.
     """
 
     @overload
@@ -133,8 +134,8 @@ class Trainer:
         self.feed = Feed(self.source, system, asked, self.ranks)
         self.data = describe(self.source, asked.data, self.feed.batches, system)
         system.told_of(self.data)
-        samples = asked.samples or (POINTS if system.makes == "vector" else IMAGES)
-        self.latents = system.latent(samples, torch.Generator().manual_seed(asked.seed))
+        count = asked.samples or (POINTS if any(isinstance(f, Vectors) for f in system.inputs().values()) else IMAGES)
+        self.probe = system.probe(self.source, count, torch.Generator().manual_seed(asked.seed))
         self.means = Means(self.ranks)  # of the logged values
         self.streams = Streams(system, asked.seed, self.ranks)
         self.interruption = Interruption()  # while it trains: of signals
@@ -213,10 +214,9 @@ class Trainer:
         return every > 0 and self.step % every == 0
 
     def preview(self) -> Tensor:
-        """Samples from the run's fixed latents as one picture, uint8 (C, H, W)."""
+        """What the system makes of the run's probe as one picture, uint8 (C, H, W)."""
         with self.aside():
-            count, columns = by_class(len(self.latents), self.system.classes)
-            return parts.previews.picture(self.system.sample(count, latent=self.latents[:count]), self.source, columns)
+            return draw(self.system.show(self.probe)[0])
 
     @contextmanager
     def aside(self, *, averaged: bool = True) -> Iterator[None]:

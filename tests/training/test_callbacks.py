@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from fastgan.distributed import Ranks
 from fastgan.runs import checkpoint
 from fastgan.runs.run import Run
+from fastgan.systems.dcgan import DCGAN
 from fastgan.training import Callback, Logger, Trainer
 from fastgan.training.callbacks.base import HOOKS, Hooks
+from fastgan.training.state import restore
 from tests.training.states import best_of, same, state
 
 QUIET = {
@@ -262,10 +265,40 @@ def test_a_checkpoint_of_the_version_before(start, pictures, tmp_path):
     start(evaluate_every=2, checkpoint_every=2).fit(4)
     path = tmp_path / "run" / "checkpoint.pt"
     now = state(tmp_path / "run")
-    parts = now.pop("callbacks")
-    before = {**now, "format": 2, **parts["evaluation"], "watch": parts["health"]}
+    parts, probe, ranks = (now.pop(name) for name in ("callbacks", "probe", "ranks"))
+    assert ranks == [{}]
+    before = {**now, "format": 2, **parts["evaluation"], "watch": parts["health"], "latents": probe["latent"]}
     checkpoint.save(path, before)
     assert Run(tmp_path / "run").read()["callbacks"] == parts
     trainer = Trainer.resume(tmp_path / "run", data=pictures, device="cpu")
     trainer.fit(6)
     assert same(state(tmp_path / "run"), state(tmp_path / "straight"))
+
+
+class Pooled(DCGAN):
+    """Keeps what differs from process to process."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.register_buffer("history", torch.zeros(3))
+
+    def rank_state(self):
+        return {"history": self.state_dict()["history"]}
+
+
+def test_what_differs_by_process_goes_back_to_its_process(tiny, pictures, tmp_path):
+    system = Pooled(tiny().config)
+    trainer = Trainer(system, pictures, out=tmp_path / "run", **QUIET)
+    system.history.fill_(1)
+    trainer.fit(1)
+    saved = state(tmp_path / "run")
+    assert same(saved["ranks"], [{"history": torch.ones(3)}])
+    saved["ranks"].append({"history": torch.full((3,), 2.0)})
+    for rank, expected in enumerate((1, 2, 1)):
+        trainer.ranks = Ranks(rank, 3)
+        restore(trainer, saved)
+        assert system.history.tolist() == [expected] * 3
+    saved["ranks"][0]["history"] = torch.ones(4)
+    trainer.ranks = Ranks()
+    with pytest.raises(ValueError, match=r"a state for another dcgan: history must be of shape \(3,\), not \(4,\)"):
+        restore(trainer, saved)

@@ -12,7 +12,9 @@ from fastgan.data import load
 from fastgan.runs import config
 from fastgan.systems import create, names
 from fastgan.systems.gan import GAN
-from fastgan.training.health import COLLAPSE, FOOLED, STRONG, diversity
+from fastgan.systems.remedies import COLLAPSE, FOOLED, STRONG, Remedy
+from fastgan.training.callbacks.health import advice, first
+from fastgan.training.health import diversity
 
 POINTS = {"resolution": 1, "channels": 2, "latent": 8, "width": 8, "discriminator_width": 32}
 
@@ -97,7 +99,7 @@ class TestRemedy:
         trainer = train(system, load("ring", 1, 2), tmp_path / "run", 200, remedy="auto")
         assert system.config.r1 == 1.0  # what stands first against samples that are all alike
         assert system.r1.penalty.keywords == {"gamma": 1.0}
-        assert any(line.startswith("remedy from step") and line.endswith(": r1=1.0") for line in told(caplog))
+        assert any(line.startswith("remedy from step") and line.endswith(": r1=1") for line in told(caplog))
         assert config.read(tmp_path / "run" / "config.yaml")["options"]["r1"] == 1.0
         again = Trainer.resume(tmp_path / "run", data=load("ring", 1, 2))
         assert again.system.r1.penalty.keywords == {"gamma": 1.0}
@@ -105,35 +107,36 @@ class TestRemedy:
         assert health_of(again) == health_of(trainer)
 
     def test_one_after_the_other(self):
-        from fastgan.training.health import REMEDIES, Symptom, remedy
-
         system = create("gan", resolution=8, width=8, latent=8)
-        symptom = Symptom(STRONG, "", 0, REMEDIES[STRONG])
         applied = []
-        while option := remedy(symptom, system):
-            system.change(**option)
-            applied.append(option)
+        while remedy := first(system, STRONG):
+            system.change(**remedy.options)
+            applied.append(str(remedy))
         assert applied == [
-            {"r1": 1.0}, {"label_smoothing": 0.1}, {"augment": "translation,cutout"}, {"label_noise": 0.1},
-            {"label_flips": 0.05},
+            "r1=1", "label_smoothing=0.1", "augment=translation,cutout", "label_noise=0.1", "label_flips=0.05",
         ]  # fmt: skip
         assert system.r1.penalty.keywords == {"gamma": 1.0}
         assert system.augment.policy == ("translation", "cutout")
 
     def test_points_are_not_augmented(self):
-        from fastgan.training.health import REMEDIES, Symptom, remedy
-
         with pytest.raises(ValueError, match=r"of points \(resolution 1\) it must be empty, not 'color'"):
             create("gan", **POINTS, augment="color")
         system = create("gan", **POINTS)
         system.change(r1=1.0, label_smoothing=0.1)
-        assert remedy(Symptom(STRONG, "", 0, REMEDIES[STRONG]), system) == {"label_noise": 0.1}
+        assert str(first(system, STRONG)) == "label_noise=0.1"
 
     def test_what_has_no_part_in_a_system_is_not_applied(self):
-        from fastgan.training.health import REMEDIES, Symptom, remedy
-
         system = create("gan", **POINTS, loss="relativistic")  # has no labels
-        assert remedy(Symptom(STRONG, "", 0, REMEDIES[STRONG]), system) == {"r1": 1.0}
+        assert str(first(system, STRONG)) == "r1=1"
+
+    def test_of_a_system_without_any(self):
+        system = create("gan", **POINTS)
+        assert first(system, "a symptom of another kind") is None
+        assert advice([]) == ""
+
+    def test_are_told_by_what_they_take(self):
+        said = advice([Remedy("a=1", {"a": 1}), Remedy("a smaller rate"), Remedy("width=9", anew=True)])
+        assert said == ". Remedies: a=1, a smaller rate; in a new run: width=9"
 
     def test_a_resume_takes_a_remedy(self, tmp_path):
         data = load("ring", 1, 2)

@@ -8,15 +8,17 @@ import re
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 import torch
 from PIL import Image
 
 from fastgan.data import movie
+from fastgan.data.panel import Panel
 from fastgan.distributed import Ranks
 from fastgan.messages import log
 from fastgan.runs.run import Run
@@ -24,6 +26,7 @@ from fastgan.training.callbacks import Callback, Pace, Previews, pace, previews
 from fastgan.training.callbacks.base import Hooks
 from fastgan.training.loggers import JSONL, Console, LogFile, Logger, Loggers, TensorBoard, WandB, console
 
+PANEL = Panel("samples", {"samples": torch.zeros(1, 1, 8, 8)})
 LOSSES = {"discriminator/loss": 1.25, "generator/loss": 0.5, "generator/real": 0.75}
 
 
@@ -49,10 +52,10 @@ class Training:
         self.callbacks = [*(part for part in own if isinstance(part, Callback)), self.pace, Previews()]
         self.hooks = Hooks(self.callbacks)
         self.means = SimpleNamespace(read=lambda step: None)
-        self.drawn = torch.zeros(1, 8, 8, dtype=torch.uint8)
+        self.system, self.probe = SimpleNamespace(show=lambda probe: [PANEL]), None
 
-    def preview(self):
-        return self.drawn
+    def aside(self):
+        return nullcontext()
 
     @contextmanager
     def fit(self):
@@ -96,8 +99,9 @@ class Training:
         self.pace.on_step(self)
 
     def picture(self, step, image):
-        self.step, self.drawn = step, image
-        self.callbacks[-1]._draw(self)
+        self.step = step
+        with patch.object(previews, "draw", lambda panel: image):
+            self.callbacks[-1]._draw(self)
 
 
 @pytest.fixture

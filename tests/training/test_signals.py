@@ -112,7 +112,7 @@ def test_in_an_evaluation_which_is_made_up_for(tiny, tmp_path, pictures, monkeyp
     settings = {**QUIET, "evaluate_every": 3}
     Trainer(tiny(), pictures, out=tmp_path / "straight", device="cpu", **settings).fit(3)
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation.Evaluation, "_samples", lambda *_: time.sleep(60))
+        patch.setattr(evaluation.Evaluation, "distance", lambda *_: time.sleep(60))
         trainer = Trainer(tiny(), pictures, out=tmp_path / "run", device="cpu", **settings)
         with signalled(signal.SIGINT, 3), pytest.raises(KeyboardInterrupt):
             trainer.fit(3)

@@ -10,11 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
+from fastgan.cli import main
 from fastgan.data import Batches, ImageData
+from fastgan.data.panel import Panel
+from fastgan.data.pictures import draw
 from fastgan.runs import config, load
 from fastgan.systems import create
+from fastgan.systems.dcgan import DCGAN
 from fastgan.training import Trainer
-from fastgan.training.callbacks.previews import picture
 from tests.training.states import same, state
 
 EVERY = {"sample_every": 4, "checkpoint_every": 3, "log_every": 2, "samples": 4, "batch_size": 8}
@@ -35,6 +38,10 @@ def metrics(out):
             assert line.pop("images_per_second") > 0
             assert 0 <= line.pop("data_wait") <= 1
     return lines
+
+
+def picture(images, columns=None):
+    return draw(Panel("samples", {"samples": images}, columns))
 
 
 class TestResume:
@@ -176,7 +183,7 @@ class TestRun:
         data = dataclasses.replace(pictures, labels=labels, classes=("a", "b", "c"))
         system = create("acgan", resolution=16, channels=1, width=8, latent=8, classes=3)
         trainer = Trainer(system, data, out=tmp_path / "run", device="cpu", **{**EVERY, "samples": 8})
-        images = system.sample(6, latent=trainer.latents[:6], labels=torch.tensor([0, 1, 2, 0, 1, 2]))
+        images = system.sample(6, latent=trainer.probe.latent[:6], labels=torch.tensor([0, 1, 2, 0, 1, 2]))
         assert torch.equal(trainer.preview(), picture(images, columns=3))
 
     def test_data_by_name(self, tiny, tmp_path):
@@ -256,6 +263,37 @@ class TestRun:
         assert same(state(tmp_path / "run"), state(tmp_path / "straight"))
 
 
+WORDS = {"width": 8, "latent": 8, "batch_size": 8, "seed": 5}
+
+
+class TestMadeByName:
+    def test_as_by_the_command_line(self, tmp_path):
+        settings = {"checkpoint_every": 0, "sample_every": 0, "evaluate_every": 0}
+        Trainer("dcgan", "digits", out=tmp_path / "python", **WORDS, **settings, steps=2).fit()
+        words = ["train", "dcgan", "--data", "digits", "--width", "8", "--set", "latent=8", "--steps", "2"]
+        settings |= {"batch_size": 8, "seed": 5}
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+        assert main([*words, *flags, "--out", str(tmp_path / "words")]) == 0
+        assert same(state(tmp_path / "python"), state(tmp_path / "words"))
+        read = [(tmp_path / name / "config.yaml").read_text().splitlines()[2:] for name in ("python", "words")]
+        assert read[0] == read[1]
+
+    def test_of_a_class(self, pictures, tmp_path):
+        trainer = Trainer(DCGAN, pictures, out=tmp_path / "run", preset="paper", resolution=16, **WORDS)
+        assert (trainer.system.config.resolution, trainer.system.config.channels) == (16, 1)
+        trainer.fit(1)
+        assert Trainer.resume(tmp_path / "run", system=DCGAN, data=pictures).step == 1
+
+    def test_says_what_is_wrong(self, tiny, pictures, tmp_path):
+        with pytest.raises(ValueError, match=r"neither dcgan nor the training has .* 'widht' \(did you mean width"):
+            Trainer("dcgan", pictures, out=tmp_path / "run", widht=8)
+        with pytest.raises(ValueError, match="no system 'dcgam'"):
+            Trainer("dcgam", pictures, out=tmp_path / "run")
+        with pytest.raises(ValueError, match="a preset makes a system of a name, not of one that is made"):
+            Trainer(tiny(), pictures, out=tmp_path / "run", preset="quick")
+        assert not (tmp_path / "run").exists()
+
+
 class TestLoad:
     def test_averaged_and_raw(self, start, tmp_path):
         trainer = start()
@@ -295,7 +333,7 @@ class TestSaysWhatIsWrong:
         assert not (tmp_path / "run").exists()
 
     def test_system_and_device(self, tiny, pictures, tmp_path):
-        with pytest.raises(TypeError, match=r"system must be a fastgan System.*not Linear"):
+        with pytest.raises(TypeError, match=r"system must be a fastgan System, its class or its name, not Linear"):
             Trainer(torch.nn.Linear(1, 1), pictures, out=tmp_path / "run")
         with pytest.raises(ValueError, match="no device 'gpu'; use auto, cpu, cuda"):
             Trainer(tiny(), pictures, out=tmp_path / "run", device="gpu")

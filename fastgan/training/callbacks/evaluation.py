@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from fastgan.messages import log
 from fastgan.metrics import SlicedWasserstein, evaluate, registry
@@ -92,24 +91,14 @@ class Evaluation(Callback):
             most = min(SAMPLES, count or SAMPLES)
             return evaluate(trainer.system, trainer.source, samples=most, metrics=[name], seed=seed).values[name]
         count = min(IMAGES, count or IMAGES)
+        generator = torch.Generator().manual_seed(seed)
+        outputs = list(trainer.system.outputs(trainer.source, count, generator))
         if self._reference is None:
-            batches = trainer.feed.again()
-            made = trainer.system.makes
-            real = next(batches)[made]
+            batches, against = trainer.feed.again(), outputs[0].against
+            real = next(batches)[against]
             while len(real) < count:
-                real = torch.cat([real, next(batches)[made]])
+                real = torch.cat([real, next(batches)[against]])
             self._form = real[:1]
             self._reference = SlicedWasserstein(real[:count], seed=seed)
-        return self._reference.distance(like(self._form, self._samples(trainer, count), clamp=True))
-
-    def _samples(self, trainer: Trainer, count: int) -> Tensor:
-        system, most = trainer.system, trainer.config.batch_size
-        generator = torch.Generator().manual_seed(trainer.config.seed)
-        parts = []
-        for start in range(0, count, most):
-            size = min(most, count - start)
-            labels = None
-            if system.classes:  # in turn over all samples, not anew in each batch
-                labels = torch.arange(start, start + size, device=system.device) % system.classes
-            parts.append(system.sample(size, generator=generator, labels=labels))
-        return torch.cat(parts)
+        made = torch.cat([output.values for output in outputs])
+        return self._reference.distance(like(self._form, made, clamp=True))

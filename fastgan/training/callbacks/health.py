@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fastgan.messages import log
+from fastgan.options import options
+from fastgan.systems import Generative, System
+from fastgan.systems.remedies import Remedy
 from fastgan.training.callbacks.base import Callback
-from fastgan.training.health import Symptom, Watch, diversity, remedy
+from fastgan.training.health import Symptom, Watch, diversity
 
 if TYPE_CHECKING:
     from fastgan.training.trainer import Trainer
@@ -36,14 +41,17 @@ class Health(Callback):
             symptoms = self.watch.look(trainer.step, {**values, **found})
         for symptom in trainer.ranks.from_first(lambda: symptoms):
             if trainer.ranks.first:
-                log.warning("%s", symptom)
+                log.warning("%s%s", symptom, advice(trainer.system.remedies(symptom.name)))
             if trainer.config.remedy == "auto":
                 _treat(trainer, symptom)
         return found
 
     def _diversity(self, trainer: Trainer) -> dict[str, float]:
+        """Of a system that makes what the data are like, of random numbers."""
+        if not isinstance(trainer.system, Generative):
+            return {}
         with trainer.aside(averaged=False):
-            fake = trainer.system.sample(len(trainer.latents), latent=trainer.latents)
+            fake = next(iter(trainer.system.show(trainer.probe)[0].parts.values()))
         found = diversity(trainer.batch[trainer.system.makes], fake)
         if not found and not self._told_alone:
             self._told_alone = True
@@ -54,10 +62,30 @@ class Health(Callback):
         return {f"diversity/{name}": value.item() for name, value in found.items()}
 
 
+def advice(remedies: Sequence[Remedy]) -> str:
+    """ ". Remedies: ..., ...; in a new run: ..." """
+    now, anew = ([str(remedy) for remedy in remedies if remedy.anew is wanted] for wanted in (False, True))
+    return (f". Remedies: {', '.join(now)}" if now else "") + (f"; in a new run: {', '.join(anew)}" if anew else "")
+
+
 def _treat(trainer: Trainer, symptom: Symptom) -> None:
-    option = remedy(symptom, trainer.system)
-    text = ", ".join(f"{name}={value}" for name, value in option.items())
+    remedy = first(trainer.system, symptom.name)
     if trainer.ranks.first:
-        log.warning("remedy from step %d on: %s", trainer.step, text or "none is left that a running training can take")
-    if option:
-        trainer.change(**option)
+        log.warning(
+            "remedy from step %d on: %s", trainer.step, remedy or "none is left that a running training can take"
+        )
+    if remedy is not None and remedy.options:
+        trainer.change(**remedy.options)
+
+
+def first(system: System, symptom: str) -> Remedy | None:
+    """The first remedy that the system takes while it is trained, and has not taken yet."""
+    config: Any = type(system.config)
+    unset = {each.name: each.default for each in options(config)}
+    for remedy in system.remedies(symptom):
+        given = dict(remedy.options or {})
+        if given and all(name in system.live and getattr(system.config, name) == unset[name] for name in given):
+            with suppress(ValueError):  # of one that has no part in this system
+                dataclasses.replace(system.config, **given)
+                return remedy
+    return None

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from fastgan.data import Points, enlarged, grid, save_png, scatter
+from fastgan.data import save_png
 from fastgan.data.movie import film
+from fastgan.data.pictures import draw
 from fastgan.messages import log
-from fastgan.systems.adversarial import AdversarialSystem
 from fastgan.training.callbacks.base import Callback
 from fastgan.training.loggers.base import writing
 
@@ -31,8 +28,7 @@ class Previews(Callback):
     def on_step(self, trainer: Trainer) -> None:
         if self._first:
             self._first = False
-            with writing(trainer.run.real):
-                save_png(trainer.run.real, seen(trainer))
+            _draw_data(trainer)
         step, asked = trainer.step, trainer.config
         if trainer.due(asked.sample_every) or step == asked.steps or (step in EARLY and step < asked.sample_every):
             trainer.means.read(step)  # of a run that has diverged, say so instead of drawing it
@@ -44,30 +40,30 @@ class Previews(Callback):
             _film(trainer)
 
     def _draw(self, trainer: Trainer) -> None:
-        image = trainer.preview()
-        path = trainer.run.samples / f"step-{trainer.step:06d}.png"
-        with writing(path):
-            save_png(path, image)
-        trainer.loggers.image(trainer.step, "samples", image)
+        with trainer.aside():
+            panels = trainer.system.show(trainer.probe)
+        for index, panel in enumerate(panels):
+            if panel.parts:
+                image = draw(panel)
+                name = "" if index == 0 else f"-{panel.name.replace(' ', '-')}"
+                path = trainer.run.samples / f"step-{trainer.step:06d}{name}.png"
+                with writing(path):
+                    save_png(path, image)
+                trainer.loggers.image(trainer.step, panel.name, image)
+            if panel.texts:
+                trainer.loggers.text(trainer.step, panel.name, "\n".join(panel.texts))
         self._drawn = True
 
 
-def picture(images: Tensor, data: Any = None, columns: int | None = None) -> Tensor:
-    """A grid of (N, C, H, W) images, uint8 on the CPU, large enough to be seen; what lies beyond [-1, 1] is clamped. Of
-    channels that no PNG shows, the first one. Points of the plane as dots, with those of `data` behind them."""
-    if images.dim() == 2:
-        return scatter(images, data.points if isinstance(data, Points) else None)
-    shown = (images if images.shape[1] in (1, 3) else images[:, :1]).clamp(-1, 1)
-    return enlarged(grid(shown, columns).cpu())
-
-
-def seen(trainer: Trainer) -> Tensor:
-    """The images of the last step as the discriminator saw them, flipped and augmented, as one picture."""
-    images = trainer.batch[trainer.system.makes][: len(trainer.latents)].float()
-    if isinstance(trainer.system, AdversarialSystem):
-        with trainer.aside(averaged=False), torch.no_grad():
-            images = trainer.system.augment(images)
-    return picture(images)
+def _draw_data(trainer: Trainer) -> None:
+    """What the networks saw of the last batch, as real.png; of further fields as real-NAME.png."""
+    with trainer.aside(averaged=False):
+        panels = trainer.system.seen(trainer.batch, trainer.probe.count)
+    for index, panel in enumerate(panels):
+        path = trainer.run.real
+        path = path if index == 0 else path.with_name(f"real-{panel.name}.png")
+        with writing(path):
+            save_png(path, draw(panel))
 
 
 def _film(trainer: Trainer) -> None:
