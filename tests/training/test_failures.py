@@ -152,7 +152,7 @@ class TestRemedy:
         with pytest.raises(ValueError, match=r"what may change in a system at work is label_smoothing, .*, not width"):
             system.change(width=3)
         with pytest.raises(ValueError, match="policy"):
-            system.change(augment="noise")
+            create("gan", resolution=8, width=8, latent=8).change(augment="noise")
 
 
 class TestBest:
