@@ -137,9 +137,13 @@ class Options:
             object.__setattr__(self, each.name, each.checked(getattr(self, each.name)))
 
 
-@cache
 def options(cls: type) -> tuple[Option, ...]:
     """Of a dataclass, in order."""
+    return _options(cls)
+
+
+@cache
+def _options(cls: type) -> tuple[Option, ...]:
     hints = typing.get_type_hints(cls)
     said: dict[str, dict[str, Any]] = {}
     for base in reversed(cls.__mro__):

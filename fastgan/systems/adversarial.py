@@ -81,7 +81,7 @@ class AdversarialSystem(Generative):
         """The loss that its options ask for. It has no state where the system has label noise, which may change."""
         return self.Loss(**self.label_noise())
 
-    def label_noise(self) -> dict[str, float]:
+    def label_noise(self) -> dict[str, Any]:
         """Arguments of a loss."""
         given = {each.name: getattr(self.config, each.name, 0.0) for each in options(LabelNoise)}
         return {name: value for name, value in given.items() if value}

@@ -42,7 +42,7 @@ def new(
     asked: dict[str, Any],
 ) -> Setup:
     """Of a new run.   asked: fields of `Config`, and options of a system that is named. Errors as of `Trainer`."""
-    remarks = []
+    remarks: list[str] = []
     if isinstance(system, str | type):
         system, data, asked, remarks = make(system, data, *parted(system, asked), preset)
     elif preset is not None:

@@ -39,7 +39,7 @@ class TestYAML:
             ("steps: many", TypeError, "steps must be a whole number, not 'many'"),
             ("options: 3", TypeError, "options must be a mapping of names to values, not 3"),
             ("data: 2024-01-01", TypeError, "data must be text"),
-            ("steps: -1", ValueError, "steps must be at least 0, not -1"),
+            ("steps: -1", ValueError, "steps must be at least 1, not -1"),
             ("steps: [", ValueError, "c.yaml is not YAML: while parsing"),
             ("? [a]\n: 3", ValueError, "not YAML"),
             ("- steps", ValueError, "must hold `option: value` lines"),
