@@ -63,7 +63,7 @@ def make(
         )
     values = {each.name: getattr(asked, each.name) for each in options(Config)}
     settings = {key: value for key, value in values.items() if key not in ("system", "options", "data")}
-    return Made(made, _fitted(data, source, made), settings, remarks)
+    return Made(made, fitted(source, made) if hasattr(source, "resize") else data, settings, remarks)
 
 
 def parted(system: str | type[System], given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -87,9 +87,8 @@ def parted(system: str | type[System], given: Mapping[str, Any]) -> tuple[dict[s
     )
 
 
-def _fitted(data: Any, source: Any, system: Any) -> Any:
-    if not (hasattr(source, "with_channels") and hasattr(source, "resize")):
-        return data
+def fitted(source: Any, system: Any) -> Any:
+    """What `fastgan.data.load` gave, with the fields that the system trains on, in their size and channels."""
     wanted = system.inputs()
     if "image" not in source.fields or not set(wanted) <= {"image", "vector", "label"}:
         return source.adapted(wanted)

@@ -19,6 +19,7 @@ from fastgan.data.registry import absolute
 from fastgan.data.source import Apart, Together
 from fastgan.data.sources.two_sides import TwoSides
 from fastgan.files import replace_file
+from fastgan.runs.making import fitted
 from fastgan.runs.run import Run, quoted
 from fastgan.systems import System
 
@@ -40,9 +41,8 @@ def load_data(data: Any, system: System, known: Mapping[str, Any] | None = None,
     source = data = os.fspath(data) if isinstance(data, os.PathLike) else data
     rules = RULES if known is None else known.get("rules", 1)
     if isinstance(data, str):
-        channels, height, _ = system.image_shape
         try:
-            source = datasets.load(data, height, channels, white=white, rules=rules)
+            source = fitted(datasets.load(data, white=white, rules=rules), system)
         except ValueError as error:
             if known is None or os.path.exists(data):
                 raise
