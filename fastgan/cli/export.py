@@ -27,6 +27,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--checkpoint", choices=("last", "best", "previous"), default="last", help="of the run (default: last)"
     )
+    parser.add_argument("--system", metavar="FILE:CLASS", help="of your own system, as my.py:MyGAN, which runs")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,15 +36,17 @@ def run(args: argparse.Namespace) -> int:
 
     out = args.out or f"{Path(args.run).resolve().name}.safetensors"
     with _quiet():
-        record = export(args.run, out, averaged=not args.raw, which=args.checkpoint)
-    takes = "latent, labels" if record["classes"] else "latent"
+        record = export(args.run, out, averaged=not args.raw, which=args.checkpoint, system=args.system)
+    takes = "images" if "latent_shape" not in record else "latent, labels" if record["classes"] else "latent"
+    draws = f"`fastgan sample {quoted(out)}` draws from it, " if "latent_shape" in record else ""
     how = {
-        ".safetensors": f"`fastgan sample {quoted(out)}` draws from it, fastgan.load({out!r}) loads it",
+        ".safetensors": f"{draws}fastgan.load({out!r}) loads it",
         ".pt2": f"torch.export.load({out!r}).module()({takes}) makes images, without FastGAN",
         ".onnx": f"inputs {takes}, output images",
     }
-    shape = ", ".join(map(str, record["latent_shape"]))
-    print(f"{out}: {how[Path(out).suffix.lower()]}; latents (N, {shape})")
+    kind = "latents" if "latent_shape" in record else "images"
+    shape = ", ".join(map(str, record.get("latent_shape", record.get("image_shape", ()))))
+    print(f"{out}: {how[Path(out).suffix.lower()]}; {kind} (N, {shape})")
     return 0
 
 

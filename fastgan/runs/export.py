@@ -37,13 +37,19 @@ _RECORD = {"system": str, "options": dict, "sha256": str}
 
 
 def export(
-    run: str | os.PathLike[str], path: str | os.PathLike[str], *, averaged: bool = True, which: str = "last"
+    run: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    averaged: bool = True,
+    which: str = "last",
+    system: str | type[System] | None = None,
 ) -> dict[str, Any]:
     """Write the generator of the run in directory `run` to `path`, and return its description.
 
-    path: .safetensors, weights that `fastgan.load` takes; .pt2 of torch.export or .onnx, which make images of latents
-    where FastGAN is not.
+    path: .safetensors, weights that `fastgan.load` takes; .pt2 of torch.export or .onnx, which make images where
+    FastGAN is not, of latents or of images that are to be translated.
     averaged: the moving average of the weights, where the run kept one.   which: "last", "best" or "previous".
+    system: as `fastgan.load` takes it.
 
     The file is written wholly or not at all. Errors as `fastgan.load`; ValueError for another suffix, OSError if it
     cannot be written, ImportError without the package safetensors, or onnx and onnxscript.
@@ -52,27 +58,30 @@ def export(
     write = {SUFFIX: _weights, ".pt2": recorded.pt2, ".onnx": recorded.onnx}[path.suffix.lower()]
     source = Run(run)
     state = source.read(which)
-    system = system_of(state, config_of(state, source))
+    made = system_of(state, config_of(state, source), system)
     averages = state["ema"]["averages"] if averaged and state["ema"] is not None else {}
-    source.restore(system, {**state["system"], **averages})
+    source.restore(made, {**state["system"], **averages})
     record: dict[str, Any] = {
         "format": FORMAT,
-        "system": system.name,
-        "options": dataclasses.asdict(system.config),
+        "system": made.name,
+        "options": dataclasses.asdict(made.config),
         "averaged": bool(averages),
         "step": state["step"],
-        **({"image_shape": list(system.image_shape)} if isinstance(system, Generative | Translator) else {}),
-        **(
-            {"latent_shape": list(system.latent(1, torch.Generator()).shape[1:])}
-            if isinstance(system, Generative)
-            else {}
-        ),
-        "classes": system.classes,
+        **_shapes(made),
+        "classes": made.classes,
         "data": {name: state["data"].get(name) for name in KNOWN if name in state["data"]},
         "versions": versions(),
     }
-    replace_file(path, write(system, record))
+    replace_file(path, write(made, record))
     return record
+
+
+def _shapes(system: System) -> dict[str, list[int]]:
+    """Of what it makes, and of what it makes it of."""
+    shapes = {"image_shape": list(system.image_shape)} if isinstance(system, Generative | Translator) else {}
+    if isinstance(system, Generative):
+        shapes["latent_shape"] = list(system.latent(1, torch.Generator()).shape[1:])
+    return shapes
 
 
 def _weights(system: System, record: dict[str, Any]) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from fastgan.data import load, source_of
 from fastgan.data.fields import Images
+from fastgan.data.fitting import fitted
 from fastgan.data.lazy import Pictures
 from fastgan.options import build, checked, former, nearest, options
 from fastgan.random import private
@@ -63,7 +64,8 @@ def make(
         )
     values = {each.name: getattr(asked, each.name) for each in options(Config)}
     settings = {key: value for key, value in values.items() if key not in ("system", "options", "data")}
-    return Made(made, fitted(source, made) if hasattr(source, "resize") else data, settings, remarks)
+    taken_as = fitted(source, made.inputs())
+    return Made(made, data if taken_as is source and not isinstance(data, str) else taken_as, settings, remarks)
 
 
 def parted(system: str | type[System], given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -85,12 +87,3 @@ def parted(system: str | type[System], given: Mapping[str, Any]) -> tuple[dict[s
         {name: value for name, value in given.items() if name in of_run},
         {name: value for name, value in given.items() if name not in of_run},
     )
-
-
-def fitted(source: Any, system: Any) -> Any:
-    """What `fastgan.data.load` gave, with the fields that the system trains on, in their size and channels."""
-    wanted = system.inputs()
-    if "image" not in source.fields or not set(wanted) <= {"image", "vector", "label"}:
-        return source.adapted(wanted)
-    channels, height, _ = system.image_shape
-    return source.with_channels(channels).resize(height)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import os
 import sys
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -70,14 +69,6 @@ def find(name: str | type[System]) -> type[System]:
     raise ValueError(
         f"no system {name!r}{nearest(name, names())}. Systems: {', '.join(names())}; or a file of yours, as my.py:MyGAN"
     )
-
-
-def reference(name: str | type[System]) -> str:
-    """What config.yaml calls the system: its name, or the absolute path of its file with the class."""
-    cls = find(name)
-    if isinstance(name, str) and name not in names():
-        return f"{os.path.abspath(_split(name)[0])}:{cls.__name__}"
-    return cls.name
 
 
 def create(name: str | type[System], **config: Any) -> System:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fastgan import backend
+from fastgan.data.fields import Field, Images, Labels, Texts, Vectors
 from fastgan.data.problems import examples
 from fastgan.messages import log
 from fastgan.runs.config import Config
@@ -65,13 +66,12 @@ def _say(trainer: Trainer, text: str) -> None:
 def header(system: System, asked: Config, data: dict[str, Any], dtype: torch.dtype | None, processes: int) -> list[str]:
     """Lines for the terminal and log.txt.   data: what a checkpoint says of them.   dtype: of autocast, if any."""
     made_by = ", ".join(f"{name} {version}" for name, version in versions().items())
-    channels, height, width = system.image_shape
-    images = "a stream of images" if data["images"] is None else f"{data['images']:,} images"
+    first, *others = (field for field in system.inputs().values() if not isinstance(field, Labels))
+    kind = {Images: "images", Vectors: "points", Texts: "texts"}[type(first)]
+    images = f"a stream of {kind}" if data["images"] is None else f"{data['images']:,} {kind}"
     if system.class_names:
         images += f" of {len(system.class_names)} classes ({examples(system.class_names, 10)})"
-    shape = f"{width}x{height}, {channels} channel{'s' if channels > 1 else ''}"
-    if getattr(system, "makes", "image") == "vector":
-        shape, images = f"of {channels} numbers", images.replace("images", "points")
+    shape = " and ".join(dict.fromkeys(map(_shape, [first, *others])))
     device = str(system.device)
     if system.device.type == "cpu":
         threads = torch.get_num_threads()
@@ -82,6 +82,12 @@ def header(system: System, asked: Config, data: dict[str, Any], dtype: torch.dty
         device = f"{processes} processes, each on {device}"
     precision = str(dtype or system.dtype).removeprefix("torch.")
     return [made_by, f"{asked.system} on {asked.data}: {images}, {shape}", f"{device}, {precision}; {weights(system)}"]
+
+
+def _shape(field: Field) -> str:
+    if isinstance(field, Images):
+        return f"{field.width}x{field.height}, {field.channels} channel{'s' if field.channels > 1 else ''}"
+    return f"of {field.size} numbers" if isinstance(field, Vectors) else str(field)
 
 
 def weights(system: System) -> str:

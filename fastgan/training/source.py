@@ -12,6 +12,7 @@ from fastgan import data as datasets
 from fastgan import strict_json
 from fastgan.data import Batches
 from fastgan.data.fields import Field, Images, Labels, listed
+from fastgan.data.fitting import fitted
 from fastgan.data.folder import RULES, Folder
 from fastgan.data.identity import Listing, difference, identity
 from fastgan.data.lazy import Pictures
@@ -19,7 +20,6 @@ from fastgan.data.registry import absolute
 from fastgan.data.source import Apart, Together
 from fastgan.data.sources.two_sides import TwoSides
 from fastgan.files import replace_file
-from fastgan.runs.making import fitted
 from fastgan.runs.run import Run, quoted
 from fastgan.systems import System
 
@@ -42,7 +42,7 @@ def load_data(data: Any, system: System, known: Mapping[str, Any] | None = None,
     rules = RULES if known is None else known.get("rules", 1)
     if isinstance(data, str):
         try:
-            source = fitted(datasets.load(data, white=white, rules=rules), system)
+            source = fitted(datasets.load(data, white=white, rules=rules), system.inputs())
         except ValueError as error:
             if known is None or os.path.exists(data):
                 raise
