@@ -30,7 +30,7 @@ def test_numbers_stay_as_they_are():
 @pytest.mark.parametrize("file", sorted(Path(strict_json.__file__).parent.rglob("*.py")), ids=lambda file: file.name)
 def test_who_writes_json(file):
     """Whoever writes a file takes `strict_json`; the rest are digests and a pipe between processes of our own."""
-    own = {"strict_json.py", "classifier.py", "store.py", "apart.py"}
+    own = {"strict_json.py", "classifier.py", "store.py", "isolation.py"}
     calls = [
         node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and node.attr in ("dumps", "dump")

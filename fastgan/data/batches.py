@@ -163,6 +163,11 @@ class Batches(Iterator[Batch]):
         return to_float(values, self.layout)
 
     @property
+    def held(self) -> bool:
+        """Whether all data are in memory from the beginning, so that no batch is waited for."""
+        return all(isinstance(reader, Memory) for reader in self._readers)
+
+    @property
     def filling(self) -> bool:
         """Whether pictures are still to be read that stay in memory from then on."""
         stores = (getattr(reader, "store", None) for reader in self._readers)

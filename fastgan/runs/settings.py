@@ -40,6 +40,7 @@ class Settings(Options):
     )  # fmt: skip
     channels_last: bool = option(True, "NHWC layout", on_resume="differs")
     flip: bool = option(False, "mirror half of the images, left to right", on_resume="differs")
+    jitter: int = option(0, "pixels that images are made larger by before a random crop", least=0, on_resume="differs")
     ema: float = option(
         0.999, "decay of the moving average of the generator's weights; 0: none", least=0, below=1, on_resume="differs"
     )

@@ -19,6 +19,7 @@ class Given(TypedDict, total=False):
     memory: str
     channels_last: bool
     flip: bool
+    jitter: int
     ema: float
     samples: int | None
     sample_every: int

@@ -6,9 +6,8 @@ import time
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from fastgan.data import Batch, Batches, ImageData, Points
+from fastgan.data import Batch, Batches
 from fastgan.distributed import Ranks
 from fastgan.runs.config import Settings
 from fastgan.systems import System
@@ -24,7 +23,6 @@ class Feed:
         self._source, self._system, self._asked = source, system, asked
         self.batches = self._batches(asked.workers, ranks)
         self._staging = Staging(system.device) if system.device.type == "cuda" else None
-        self._waits = not isinstance(source, Tensor | ImageData | Points)  # else data are there at once
         self._waited = 0.0  # seconds
         self._filling = False  # whether pictures were put into memory meanwhile
 
@@ -39,7 +37,7 @@ class Feed:
         except Interrupted:
             self.batches.load_state_dict(place)
             raise
-        if self._waits:
+        if not self.batches.held:  # else they are there at once
             self._waited += time.perf_counter() - began
         if self._system.dtype == torch.float64:
             batch = batch.map(lambda values: values.double() if values.is_floating_point() else values)
@@ -67,6 +65,7 @@ class Feed:
             device=self._system.device,
             channels_last=self._asked.channels_last,
             flip=self._asked.flip,
+            jitter=self._asked.jitter,
             workers=workers,
             rank=ranks.rank,
             ranks=ranks.count,

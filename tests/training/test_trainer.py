@@ -174,6 +174,9 @@ class TestRun:
         assert shown("plain", expected)  # of another batch it would be another picture
         start("flipped", flip=True).fit(1)
         assert shown("flipped", next(Batches(pictures, 8, seed=0, device="cpu", flip=True)).image[:4])
+        start("shifted", jitter=3).fit(1)
+        assert shown("shifted", next(Batches(pictures, 8, seed=0, device="cpu", jitter=3)).image[:4])
+        assert not shown("shifted", expected)
         start("augmented", config={"augment": "cutout"}).fit(1)
         hidden = (picture(expected)[0] != seen("augmented")).float().mean()
         assert 0.02 < hidden < 0.3  # a square of each, of which a part may lie outside
