@@ -38,9 +38,9 @@ demo: install ## train a GAN on digits into runs/demo and measure it beside eage
 
 # A process a core; tests run on one thread each (tests/conftest.py). What is among the slowest and starts a process, a
 # compiler or a training wants a mark of pyproject.toml.
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --durations 20
-check: install ## run the quick tests (90 seconds): no compiler, no other processes, no guides, few random networks
-	FASTGAN_PROPERTY_DRAWS=200 $(PYTEST) -m "not compiles and not processes and not guides and not slow"
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal --durations 20
+check: install ## run the quick tests, two cases of each, few random networks: no compiler, processes, guides (90 seconds)
+	FASTGAN_PROPERTY_DRAWS=800 FASTGAN_TEST_CASES=2 $(PYTEST) -m "not compiles and not processes and not guides and not slow"
 
 test: install ## run every test
 	$(PYTEST)

@@ -110,6 +110,7 @@ def test_a_name_is_one_variant_s() -> None:
         suite["b"]
 
 
+@pytest.mark.slow
 def test_step_measures_every_variant(monkeypatch) -> None:
     names = ["official, float32 contiguous", "fastgan, float32"]
     monkeypatch.setattr(step, "chosen", lambda compiled, device: [step.SUITE[name] for name in names])

@@ -20,6 +20,7 @@ def quick(monkeypatch):
 
 
 class TestEvaluate:
+    @pytest.mark.slow
     def test_table_and_files(self, run, tmp_path, capsys):
         run = shutil.copytree(run, tmp_path / "run")
         capsys.readouterr()
@@ -37,6 +38,7 @@ class TestEvaluate:
         for name in [*found["metrics"], *found["protocol"]]:
             assert name in printed
 
+    @pytest.mark.slow
     def test_weights(self, run, tmp_path, capsys):
         results = []
         for which in [], ["--raw"], ["--checkpoint", "previous"], ["--seed", "1"]:

@@ -20,6 +20,7 @@ MAKERS = {
 
 
 class TestTools:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", MAKERS)
     def test_compile_without_a_break(self, name, bias_op):
         fused, plain = two(MAKERS[name])

@@ -104,6 +104,7 @@ class TestLightning:
         trainer.fit(model, images(), images(), ckpt_path=checkpoint)
         return trainer
 
+    @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore")
     @pytest.mark.parametrize("what", ["networks", "module"])
     def test_trains_the_same(self, lightning, gan, what):
@@ -194,6 +195,7 @@ class TestAccelerate:
             assert is_fused(network) is fused
         return losses, [dict(network.state_dict()) for network in unwrapped]
 
+    @pytest.mark.slow
     def test_trains_the_same(self, accelerate, tmp_path):
         results = [self.train(accelerate, fused, tmp_path / str(fused)) for fused in (True, False)]
         assert_equal(*results, rtol=1e-7, atol=1e-9)

@@ -101,6 +101,7 @@ class TestClassifier:
             assert torch.equal(first(images).features, other(images).features)
             assert other.accuracy == first.accuracy
 
+    @pytest.mark.slow
     def test_each_its_own_file(self, cache, quick):
         images, labels = stripes()
         Classifier(images, labels, 2)

@@ -86,6 +86,7 @@ class TestLabels:
         with pytest.raises(ValueError, match=r"acgan is conditional: labels must be int64 .*, not none"):
             small().generate(torch.zeros(2, 6))
 
+    @pytest.mark.slow
     def test_training_needs_them(self):
         with pytest.raises(ValueError, match="acgan needs data with labels"):
             same_after_three_steps(small(), lambda g, d: None)

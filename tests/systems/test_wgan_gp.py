@@ -150,6 +150,7 @@ def plain(resolution):
     return of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resolution", [32, 64])
 def test_three_steps(resolution):
     same_after_three_steps(create("wgan-gp", resolution=resolution, channels=1, width=2, latent=5), plain(resolution))

@@ -84,6 +84,7 @@ def removed(folder):
 
 
 class TestDisk:
+    @pytest.mark.slow
     def test_full_while_saving(self, start, tmp_path):
         """A limit on the size of files stands for the full disk: writing fails in the middle in the same way."""
         trainer = start()

@@ -84,6 +84,7 @@ def test_also_where_it_goes_back(tiny, pictures, tmp_path):
     assert rates(trainer)["generator"] == [1e-4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", names())
 def test_every_option_of_every_system(name, tmp_path):
     """One after the other, each of them taken, and the resume of that the same as no end."""
