@@ -156,7 +156,7 @@ class TestFamilies:
 
 
 def test_a_system_at_work_changes_what_is_live_and_nothing_else():
-    system = create("gan", resolution=1, channels=2, latent=4, width=4)
+    system = create("gan", resolution=8, channels=1, latent=4, width=4)
     generator, r1 = system.generator, system.r1
     system.change(r1=2.0, augment="cutout", label_noise=0.1)
     assert system.generator is generator
