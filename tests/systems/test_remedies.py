@@ -174,7 +174,7 @@ class TestEverySystem:
 
     def test_a_wrong_number_of_images(self, name):
         system = make(name, discriminator_steps=3)
-        with pytest.raises(ValueError, match="a step takes 3 batches of one size, put together, not 4 images"):
+        with pytest.raises(ValueError, match="a step takes 3 batches of one size, put together, not 4 rows"):
             system.prepare(Batch(image=images(system, 0, 4)))
 
     def test_optimizers(self, name):
