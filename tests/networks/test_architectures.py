@@ -46,8 +46,8 @@ def test_sizes_are_the_published_ones(network, parameters: int) -> None:
         (lambda: residual.discriminator(1, 4, 64), (1, 64, 64), (1,)),
         (lambda: residual.critic(1, [4] * 4), (1, 32, 32), (1,)),
         (lambda: residual.critic(1, [4, 4, 8, 8, 8]), (1, 64, 64), (1,)),
-        (lambda: perceptron.generator(8, 4, 2), (8,), (2, 1, 1)),
-        (lambda: perceptron.discriminator(2, 4), (2, 1, 1), (1,)),
+        (lambda: perceptron.generator(8, 4, 2), (8,), (2,)),
+        (lambda: perceptron.discriminator(2, 4), (2,), (1,)),
     ],
 )  # fmt: skip
 def test_shapes(network, shape, result) -> None:
