@@ -151,7 +151,7 @@ class TestRemedy:
         system = create("gan", **POINTS)
         with pytest.raises(ValueError, match=r"what may change in a system at work is label_smoothing, .*, not width"):
             system.change(width=3)
-        with pytest.raises(ValueError, match="policy"):
+        with pytest.raises(ValueError, match="augment must be any of color, translation, cutout"):
             create("gan", resolution=8, width=8, latent=8).change(augment="noise")
 
 
