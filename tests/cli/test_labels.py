@@ -7,17 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-import fastgan.training
+import fastgan.runs
 from fastgan.cli import main
 from fastgan.cli.drawing import cells, labels_of
 from fastgan.data import load
-from fastgan.systems import create, preset
-from fastgan.systems.base import System
+from fastgan.systems import Generative, create, preset
 
 SIDE, SPACE = 16, 2  # pixels of a cell, and between two
 
 
-class Shades(System):
+class Shades(Generative):
     """An image of a class is of one shade, 10 times the class."""
 
     name = "shades"
@@ -41,7 +40,7 @@ class Shades(System):
 @pytest.fixture
 def draw(monkeypatch, tmp_path):
     """The classes that a command draws, row by row: -1 where there is no image."""
-    monkeypatch.setattr(fastgan.training, "load", lambda *_, **__: Shades())
+    monkeypatch.setattr(fastgan.runs, "load", lambda *_, **__: Shades())
 
     def command(*arguments):
         path = tmp_path / "picture.png"
@@ -171,7 +170,7 @@ def test_without_classes_there_are_no_labels():
 def test_a_folder_names_the_class_of_each(monkeypatch, tmp_path):
     system = Shades()
     system.class_names = ("a cat", "tür/tor", "..", "4")
-    monkeypatch.setattr(fastgan.training, "load", lambda *_, **__: system)
+    monkeypatch.setattr(fastgan.runs, "load", lambda *_, **__: system)
     assert main(["sample", "run", "--count", "130", "--labels", "3,0,1,2", "--out", f"{tmp_path}/new/"]) == 0
     names = sorted(path.name for path in (tmp_path / "new").iterdir())
     assert names[:4] == ["00000-4.png", "00001-a-cat.png", "00002-tür-tor.png", "00003-2.png"]
