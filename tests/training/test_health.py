@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from fastgan.systems.remedies import ADVERSARIAL
 from fastgan.training.health import COLLAPSE, FOOLED, OSCILLATION, STRONG, VANISHING, Watch, diversity
 
 GRACE, HOLD, SPAN = 20, 5, 20  # lines of the log
@@ -41,7 +42,7 @@ def test_a_healthy_run_has_no_symptom():
 def test_each_symptom_is_told_once_after_it_has_lasted(name):
     told = looks([HEALTHY] * 3 + [{**HEALTHY, **SICK[name]}] * 30)
     assert [(number, s.name, s.since) for number, s in told] == [(3 + HOLD - 1, name, 200)]
-    assert told[0][1].remedies[0] == FIRST_REMEDY[name]
+    assert ADVERSARIAL[name][0].text == FIRST_REMEDY[name]
     assert str(told[0][1]).startswith(f"{name} since step 200: ")
 
 

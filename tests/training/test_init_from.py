@@ -86,7 +86,7 @@ class TestTheRun:
         system = other()
         trainer = Trainer(system, pictures, out=tmp_path / "run", device="cpu", init_from=trained, **QUIET)
         assert equal(system, weights(trained), "generator")
-        assert same(trainer.ema.averages, named(weights(trained), "generator"))
+        assert same(trainer.average().averages, named(weights(trained), "generator"))
         assert not any(phase.optimizer.state for phase in trainer.train_step.phases)
         trainer.fit(2)
         assert f"of generator from {trained}" in (tmp_path / "run" / "log.txt").read_text()

@@ -6,7 +6,7 @@ from torch import nn
 
 from fastgan import backend
 from fastgan.data import Batch
-from fastgan.systems import Phase, System, create
+from fastgan.systems import Generative, Phase, create
 from fastgan.training import Step
 
 
@@ -124,7 +124,7 @@ class TestFreezing:
         assert all(parameter.requires_grad for parameter in system.parameters())
 
 
-class Twice(System):
+class Twice(Generative):
     """Two phases that train the same weight and report the value they computed with."""
 
     name = "twice"
