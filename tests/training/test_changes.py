@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fastgan import Trainer
-from fastgan.data import ImageData, load
+from fastgan.data import ImageData
 from fastgan.options import options
 from fastgan.runs import config
 from fastgan.systems import create, names
@@ -88,8 +88,8 @@ def test_also_where_it_goes_back(tiny, pictures, tmp_path):
 @pytest.mark.parametrize("name", names())
 def test_every_option_of_every_system(name, tmp_path):
     """One after the other, each of them taken, and the resume of that the same as no end."""
-    system = create("gan", resolution=1, channels=2, latent=8, width=8) if name == "gan" else small(name)
-    source = load("ring", 1, 2) if name == "gan" else pixels_of(system.config.resolution)
+    system = small(name)
+    source = pixels_of(system.config.resolution)
     Trainer(system, source, out=tmp_path / "run", device="cpu", **QUIET).fit(1)
     step, changed = 1, []
     for option in (each.name for each in options(find(name).Config) if each.on_resume in ("differs", "live")):
