@@ -21,6 +21,15 @@ pytestmark = [
     pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc"),
 ]
 
+# PyTorch looks every five seconds whether a process has ended. Here it does every minute, so that what takes less, on a
+# machine that is busy too, was told of it.
+PATIENT = """
+from torch.utils.data import _utils, dataloader
+_utils.MP_STATUS_CHECK_INTERVAL = _utils.worker.MP_STATUS_CHECK_INTERVAL = {0}
+dataloader._MultiProcessingDataLoaderIter._try_get_data.__defaults__ = ({0},)
+"""
+AT_ONCE = 30  # seconds
+
 READS = """
 import signal, sys
 from fastgan.data import Batches, load
@@ -41,6 +50,13 @@ try:
 except KeyboardInterrupt:
     print("interrupted")
 """
+
+
+@pytest.fixture(autouse=True)
+def _patient():
+    exec(PATIENT.format(60.0), {})
+    yield
+    exec(PATIENT.format(5.0), {})
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +82,7 @@ def gone(pids, within):
 @pytest.mark.parametrize(("name", "expected"), [("INT", "interrupted\n"), ("TERM", "went on\n"), ("KILL", "")])
 def test_a_signal_to_all_is_the_main_processes_to_answer(pictures, name, expected):
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", READS, pictures, name],
+        [sys.executable, "-W", "ignore", "-c", PATIENT.format(60.0) + READS, pictures, name],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -80,12 +96,12 @@ def test_a_signal_to_all_is_the_main_processes_to_answer(pictures, name, expecte
     else:
         os.killpg(process.pid, number)
     start = time.monotonic()
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=2 * AT_ONCE)
     assert out == expected
     # What hangs on a pipe to a process that was killed may say so.
     assert name == "KILL" or err == ""
-    assert gone(workers, within=1)
-    assert time.monotonic() - start < 4
+    assert gone(workers, within=AT_ONCE)
+    assert time.monotonic() - start < AT_ONCE
 
 
 def compare(batches, others, count):
@@ -101,7 +117,7 @@ def test_a_worker_that_was_killed_is_told_and_replaced(pictures):
     message = r"was ended from outside .*: it was killed, .* where memory runs out: choose fewer workers \(--workers N"
     with pytest.raises(RuntimeError, match=message):
         compare(batches, others, 20)
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < AT_ONCE
     compare(batches, others, 5)
 
 
@@ -153,7 +169,7 @@ class TestWithoutSharedMemory:
         monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", once)
         batches, others = (Batches(load(pictures, 16, 3), 8, workers=workers, memory=0) for workers in (2, 0))
         compare(batches, others, 3)
-        assert gone([process.pid for process in started], within=4)
+        assert gone([process.pid for process in started], within=AT_ONCE)
         assert "no process can be started to read the data (" in caplog.text
 
     def test_in_a_small_dev_shm(self):
@@ -212,8 +228,8 @@ def test_a_dropped_reader_takes_its_workers_along(pictures):
     cycle.append(cycle)
     del batches, cycle
     gc.collect()
-    assert gone(workers, within=4)
-    assert time.monotonic() - start < 4, "it waited for a worker"
+    assert gone(workers, within=AT_ONCE)
+    assert time.monotonic() - start < AT_ONCE, "it waited for a worker"
 
 
 def test_as_many_workers_as_there_are_cores_for(monkeypatch):

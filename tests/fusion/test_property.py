@@ -332,7 +332,7 @@ def test_fused_is_the_same(name: str) -> None:
     print(dict(counts))
     assert counts["sensitive"] * 100 <= family.sensitive * counts["drawn"]
     native = all(backend.choose(op, "cpu") == "native" for op in ("norm_act", "bias_act"))
-    if native and counts["drawn"] >= 100:
+    if native and counts["drawn"] >= 200:  # of fewer, the share says little
         assert counts["fused"] * 100 >= family.fused * counts["drawn"]
 
 
