@@ -90,5 +90,5 @@ class TestSameRun:
     def test_asked_not_to(self, tiny, pictures, tmp_path, recorder):
         trainer = Trainer(tiny(), pictures, out=tmp_path / "run", graph=False, **RUN)
         assert trainer.train_step.reason == "it was asked not to be (graph=False)"
-        with pytest.raises(ValueError, match="graph must be auto, true or false, not 'yes'"):
+        with pytest.raises(ValueError, match="graph must be one of auto, true, false, not 'yes'"):
             Trainer(tiny(), pictures, out=tmp_path / "other", graph="yes", **RUN)
