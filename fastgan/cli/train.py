@@ -125,6 +125,7 @@ def _started(given: dict[str, Any], ranks: Any) -> Any:
             f"which system? fastgan train SYSTEM ({', '.join(names())}), fastgan train --config FILE, or fastgan train "
             "--resume RUN"
         )
+    values.setdefault("data", find(values["system"]).trains_on)
     values["options"] = {**values.get("options", {}), **_options(given, values["system"])}
     asked = config.make(values, given.get("config", "fastgan train"))
     asked = dataclasses.replace(asked, data=absolute(asked.data))

@@ -8,9 +8,9 @@ from fastgan.systems.registry import create, names, register
 from fastgan.systems.remedies import Remedy
 from fastgan.systems.sequences import Sequences
 from fastgan.systems.text_to_image import TextToImage
-from fastgan.systems.translator import Translator
+from fastgan.systems.translator import Example, Translator
 
 __all__ = [
-    "Generative", "ImagePool", "Output", "Phase", "Preset", "Remedy", "Sequences", "System", "TextToImage",
+    "Example", "Generative", "ImagePool", "Output", "Phase", "Preset", "Remedy", "Sequences", "System", "TextToImage",
     "Translator", "create", "names", "preset", "register",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -14,15 +15,65 @@ from fastgan.data.panel import Panel
 from fastgan.systems.base import Output, System, evaluating
 
 
+@dataclass(frozen=True, eq=False)
+class Example:
+    """Pictures to translate, and what a translation of them is shown with and judged by.
+
+    name: of what they are examples of: a direction, or a way to use it, such as "10 hints".
+    images: (N, C, H, W) in [-1, 1], what goes in.   inputs: what goes in beside them.
+    truth: (N, C', H', W'), what should come out, where that is known.
+    region: (N, 1, H', W') bool, where the truth counts; none: everywhere.
+    """
+
+    name: str
+    direction: str
+    images: Tensor
+    truth: Tensor | None = None
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    region: Tensor | None = None
+
+    def rows(self, rows: slice) -> Example:
+        """Some of them."""
+        inputs = {name: values[rows] for name, values in self.inputs.items()}
+        truth, region = (None if values is None else values[rows] for values in (self.truth, self.region))
+        return Example(self.name, self.direction, self.images[rows], truth, inputs, region)
+
+
 class Translator(System):
     """Pictures of one field become pictures of another: `directions` names each way with the two fields.
 
     A subclass gives `forward`. Where both fields are of one group of the data, its rows are pairs: previews and
-    evaluation then show and compare the truth.
+    evaluation then show and compare the truth. One that makes its input of the pictures it trains on, or takes more
+    than a picture, gives `examples`, too.
     """
 
     directions: ClassVar[Mapping[str, tuple[str, str]]] = {"forward": ("source", "target")}
     paired: ClassVar[bool] = True  # whether the data have the two pictures of a pair in one row
+    takes: ClassVar[
+        Mapping[str, str]
+    ] = {}  # what `forward` takes beside pictures, by name: a line that says what it is
+    scale: ClassVar[int] = 1  # pixels of the result, in a row, of each pixel that goes in
+
+    @property
+    def multiple(self) -> int:
+        """Sides of what goes in must be multiples of this number of pixels."""
+        return 1
+
+    @property
+    def least(self) -> int:
+        """Pixels that a side of what goes in must have."""
+        return self.multiple
+
+    @property
+    def fixed(self) -> tuple[int, int] | None:
+        """(height, width), the only size that goes in; None: any."""
+        return None
+
+    @property
+    def halo(self) -> int | None:
+        """How far around itself a pixel of the result looks, in pixels of what goes in, so that a large picture can be
+        translated in tiles; None: everywhere, so that only a whole picture can."""
+        return None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -55,14 +106,15 @@ class Translator(System):
     def translate(self, images: Tensor, direction: str | None = None, **inputs: Tensor) -> Tensor:
         """`images` (N, C, H, W) in [-1, 1] translated, by the networks in eval mode: no state changes.
 
-        direction: one of `directions`; the first where it is not given.   inputs: what the system takes beside, such as
-        a reference.
+        direction: one of `directions`; the first where it is not given.   inputs: those of `takes`.
+        ->  (N, C', scale H, scale W).   ValueError for what `check` refuses.
         """
-        if images.dim() != 4 or not len(images):
-            raise ValueError(f"images must be (N, C, H, W) with at least one image, not {tuple(images.shape)}")
         direction = self.way(direction)
+        self.check(images, direction, inputs)
         with evaluating(self):
-            return self(images.to(self.device), direction, **inputs)
+            return self(
+                images.to(self.device), direction, **{n: values.to(self.device) for n, values in inputs.items()}
+            )
 
     def way(self, direction: str | None) -> str:
         """A direction by name, the first by default. ValueError for another one."""
@@ -71,6 +123,50 @@ class Translator(System):
         if direction not in self.directions:
             raise ValueError(f"direction must be one of {', '.join(self.directions)}, not {direction!r}")
         return direction
+
+    def check(self, images: Tensor, direction: str, inputs: Mapping[str, Tensor]) -> None:
+        """ValueError for pictures, or something beside them, that cannot be translated in this direction."""
+        if images.dim() != 4 or not len(images):
+            raise ValueError(f"images must be (N, C, H, W) with at least one image, not {tuple(images.shape)}")
+        for name, values in inputs.items():
+            if name not in self.takes:
+                accepted = (
+                    f"beside pictures it takes {', '.join(self.takes)}" if self.takes else "it takes pictures alone"
+                )
+                raise ValueError(f"{self.name} takes no {name}: {accepted}")
+            if values.dim() != 4 or len(values) != len(images):
+                raise ValueError(
+                    f"{name} must be (N, C, H, W) with a row for each of the {len(images)} images, not "
+                    f"{tuple(values.shape)}"
+                )
+        self.check_size(*images.shape[2:])
+
+    def check_size(self, height: int, width: int) -> None:
+        """ValueError unless pictures of that size can go in."""
+        if self.fixed is not None:
+            if (height, width) != self.fixed:
+                tall, wide = self.fixed
+                raise ValueError(f"{self.name} takes pictures of {wide}x{tall} pixels, not {width}x{height}")
+        elif min(height, width) < self.least or height % self.multiple or width % self.multiple:
+            of = f", multiples of {self.multiple}," if self.multiple > 1 else ""
+            raise ValueError(
+                f"{self.name} takes pictures whose sides are{of} at least {self.least} pixels, not {width}x{height}"
+            )
+
+    def examples(self, batch: Batch, generator: torch.Generator, paired: bool | None = None) -> Iterator[Example]:
+        """What rows of `inputs` are examples of: by default, of each direction.
+
+        generator: of what is drawn for them, such as the place of a hole.
+        paired: whether the fields of a direction have a pair in each row; by default what `self.paired` says.
+        """
+        known = self.paired if paired is None else paired
+        for direction, (before, after) in self.directions.items():
+            yield Example(direction, direction, batch[before], batch[after] if known else None)
+
+    def baseline(self, example: Example) -> tuple[str, Tensor]:
+        """What costs nothing, which a translation must be better than: its name and (N, C', H', W'). By default the
+        input itself."""
+        return "copy", example.images
 
     def recording(self) -> tuple[Callable[..., Tensor], dict[str, Tensor]]:
         """The first direction."""
@@ -82,20 +178,26 @@ class Translator(System):
         return take(source, count).map(lambda values: values.to(self.device))
 
     def show(self, probe: Batch) -> list[Panel]:
-        panels = []
-        for direction, (before, after) in self.directions.items():
-            parts = {"input": probe[before], "output": self.translate(probe[before], direction)}
-            if self.paired:
-                parts["truth"] = probe[after]
-            panels.append(Panel(direction, parts))
-        return panels
+        """A panel an example: what goes in, what comes out, and the truth."""
+        return [self.panel(example) for example in self.examples(probe, torch.Generator().manual_seed(0))]
+
+    def panel(self, example: Example) -> Panel:
+        """One example translated."""
+        parts = {"input": example.images}
+        parts |= {name: values[:, :3] for name, values in example.inputs.items()}
+        parts["output"] = self.translate(example.images, example.direction, **example.inputs)
+        if example.truth is not None:
+            parts["truth"] = example.truth
+        return Panel(example.name, parts)
 
     def outputs(self, source: Any, count: int, generator: torch.Generator, size: int = 16) -> Iterator[Output]:
+        """`size`: pictures translated at once."""
         from fastgan.data import take
 
         rows = take(source, count)
-        for direction, (before, after) in self.directions.items():
-            for start in range(0, len(rows[before]), size):
-                images = rows[before][start : start + size].to(self.device)
-                truth = rows[after][start : start + size].to(self.device) if self.paired else None
-                yield Output(self.translate(images, direction), after, truth)
+        for example in self.examples(rows, generator):
+            _, after = self.directions[example.direction]
+            for start in range(0, len(example.images), size):
+                part = example.rows(slice(start, start + size))
+                made = self.translate(part.images, part.direction, **part.inputs)
+                yield Output(made, after, None if part.truth is None else part.truth.to(made.device))

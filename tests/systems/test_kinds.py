@@ -1,6 +1,6 @@
 """What each kind of system does beyond training: probes, panels, outputs, recordings."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
@@ -127,11 +127,31 @@ class Negative(Translator):
 
 
 class Paired(Negative):
+    name = "paired"
     directions: ClassVar = {"forward": ("source", "target")}
     paired = True
 
     def forward(self, images, direction=None, **inputs):
         return -images
+
+
+class Masked(Paired):
+    name = "masked"
+    takes: ClassVar = {"mask": "1 where the picture counts"}
+    multiple, least, fixed = 1, 1, None
+
+    def __init__(self, config, **limits):
+        super().__init__(config)
+        for name, value in limits.items():
+            setattr(self, name, value)
+
+    def forward(self, images, direction=None, **inputs):
+        return images * inputs["mask"]
+
+    def examples(self, batch, generator, paired=None):
+        (example,) = super().examples(batch, generator, paired)
+        mask = torch.rand(len(example.images), 1, 8, 8, generator=generator).round()
+        yield replace(example, inputs={"mask": mask}, region=mask > 0)
 
 
 class TestTranslator:
@@ -164,6 +184,53 @@ class TestTranslator:
         assert torch.equal(torch.cat([first.truth, second.truth]), rows.target)
         assert torch.equal(torch.cat([first.values, second.values]), -rows.source)
         assert first.against == "target"
+
+    def test_examples_with_more_than_a_picture(self):
+        """A mask goes in beside each picture, is drawn from the generator, shown, and cut into parts with the rest."""
+        rows = Batch(source=torch.rand(5, 3, 8, 8), target=torch.rand(5, 3, 8, 8))
+        system = Masked(PlainConfig())
+        (example,) = system.examples(rows, generator())
+        assert torch.equal(example.inputs["mask"], torch.rand(5, 1, 8, 8, generator=generator()).round())
+        assert torch.equal(example.region, example.inputs["mask"] > 0)
+        part = example.rows(slice(1, 3))
+        assert torch.equal(part.inputs["mask"], example.inputs["mask"][1:3])
+        assert torch.equal(part.truth, rows.target[1:3])
+        assert torch.equal(part.region, example.region[1:3])
+        (panel,) = system.show(rows)
+        assert list(panel.parts) == ["input", "mask", "output", "truth"]
+        assert torch.equal(panel.parts["output"], rows.source * panel.parts["mask"])
+        name, copied = system.baseline(example)
+        assert name == "copy"
+        assert torch.equal(copied, rows.source)
+
+    def test_examples_of_rows_that_are_pairs_after_all(self):
+        rows = Batch(a=torch.rand(2, 3, 8, 8), b=torch.rand(2, 3, 8, 8))
+        system = Negative(PlainConfig())
+        assert [example.truth for example in system.examples(rows, generator())] == [None, None]
+        forth, back = system.examples(rows, generator(), paired=True)
+        assert torch.equal(forth.truth, rows.b)
+        assert torch.equal(back.truth, rows.a)
+
+    @pytest.mark.parametrize(
+        ("inputs", "message"),
+        [
+            ({"reference": torch.rand(2, 3, 8, 8)}, "masked takes no reference: beside pictures it takes mask"),
+            ({"mask": torch.rand(1, 1, 8, 8)}, r"mask must be .* a row for each of the 2 images, not \(1, 1, 8, 8\)"),
+        ],
+    )
+    def test_inputs_that_cannot_be_used(self, inputs, message):
+        with pytest.raises(ValueError, match=message):
+            Masked(PlainConfig()).translate(torch.rand(2, 3, 8, 8), **inputs)
+        with pytest.raises(ValueError, match="paired takes no mask: it takes pictures alone"):
+            Paired(PlainConfig()).translate(torch.rand(2, 3, 8, 8), mask=torch.rand(2, 1, 8, 8))
+
+    @pytest.mark.parametrize("size", [(8, 12), (16, 8), (4, 4)])
+    def test_sizes_that_cannot_be_used(self, size):
+        message = "takes pictures whose sides are, multiples of 8, at least 16 pixels, not {1}x{0}".format(*size)
+        with pytest.raises(ValueError, match=message):
+            Masked(PlainConfig(), multiple=8, least=16).translate(torch.rand(1, 3, *size))
+        with pytest.raises(ValueError, match="masked takes pictures of 8x6 pixels, not {1}x{0}".format(*size)):
+            Masked(PlainConfig(), fixed=(6, 8)).translate(torch.rand(1, 3, *size))
 
     def test_seen_has_a_panel_a_field(self):
         batch = Batch(a=torch.rand(5, 3, 8, 8), b=torch.rand(5, 3, 8, 8), label=torch.arange(5))
