@@ -41,6 +41,7 @@ class Phase:
     """One optimizer's part of a step.
 
     Phases of one name are updates of one optimizer: their logged values are averaged.
+    `when` is for stages, such as one network trained alone at first: a recorded step is recorded anew at each change.
     `loss` may be a generator function instead: the loss is the sum of the parts that it yields. Each is propagated
     backward, and its graph freed, before the next one is asked for. Logged values of one name are summed.
     """
@@ -51,6 +52,7 @@ class Phase:
     optimizer: torch.optim.Optimizer
     clip: float = 0.0  # the most that the norm of all its gradients together may be; 0: anything
     rate: Callable[[int], float] | None = None  # the share of its learning rate, by the number of the step, from 0
+    when: Callable[[int], bool] | None = None  # whether it has a part in the step of that number; None: in every one
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class GraphedStep:
         self.phases = list(phases)
         self.after: list[Callable[[dict[str, Tensor]], None]] = []  # called at the end of a step, as part of it
         self.norms = False  # log the norm of all gradients of a phase together, as `gradient`
-        self.number = 0  # of the next step, counted from 0: what phases take their rates by
+        self.number = 0  # of the next step, counted from 0: what phases take their rates and their parts by
         optimizers: dict[str, torch.optim.Optimizer] = {}
         if not self.phases:
             raise ValueError("a step needs at least one phase")
@@ -133,6 +133,7 @@ class GraphedStep:
         else:
             state = self._held.now()
             state["a random generator"] = tuple(self.generators)
+            state["the phases that have a part in the step"] = tuple(map(self._has_part, self.phases))
             values = self._replayed(inputs, state)
         self.number += 1
         return values
@@ -159,6 +160,9 @@ class GraphedStep:
                 else:
                     group["lr"] = rate
 
+    def _has_part(self, phase: Phase) -> bool:
+        return phase.when is None or phase.when(self.number)
+
     def _run(self, *inputs: Any, check: Check | None = None) -> dict[str, Tensor]:
         with self._autocast():
             state = self._prepare(*inputs)
@@ -167,6 +171,8 @@ class GraphedStep:
         values: dict[str, Tensor] = {}
         times: dict[str, int] = {}
         for phase, trained, others in zip(self.phases, self._trained, self._others):
+            if not self._has_part(phase):
+                continue
             scaler = self.scalers.get(phase.name)
             frozen = [parameter for parameter in others if parameter.requires_grad]
             for parameter in frozen:
@@ -199,6 +205,8 @@ class GraphedStep:
                 name = f"{phase.name}/{name}"
                 times[name] = times.get(name, 0) + 1
                 values[name] = values[name] + value if name in values else value
+        if not values:
+            raise ValueError(f"no phase has a part in step {self.number}")
         values = {name: value / times[name] if times[name] > 1 else value for name, value in values.items()}
         for function in self.after:
             function(values)

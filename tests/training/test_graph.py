@@ -127,6 +127,19 @@ class TestSameNumbersAsTheEagerStep:
         assert len(recorder.tapes) == 1
         assert loops[0].step.reason == "it was asked not to be (graph=False)"
 
+    def test_stages(self, recorder):
+        loops = pair()
+        for loop in loops:  # the discriminator alone, then both; its optimizer goes on, the other begins there
+            first, second = loop.step.phases
+            loop.step.phases = [first, dataclasses.replace(second, when=lambda number: number >= 9)]
+        together(loops, 9)
+        assert not loops[1].optimizers[1].state
+        assert len(recorder.tapes) == 1
+        loops[1].step.number = loops[0].step.number = 9
+        together(loops, 9)
+        assert loops[1].optimizers[1].state
+        assert len(recorder.tapes) == 2
+
     def test_a_generator_of_its_own(self):
         loops = []
         for how in (False, "auto"):

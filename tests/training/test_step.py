@@ -7,7 +7,7 @@ from torch import nn
 from fastgan import backend
 from fastgan.data import Batch
 from fastgan.systems import Generative, Phase, create
-from fastgan.training import Step
+from fastgan.training import GraphedStep, Step
 
 
 def official(width=8, latent=8, channels=1):
@@ -251,3 +251,42 @@ class TestLossInParts:
     def test_no_part(self):
         with pytest.raises(ValueError, match="the loss of phase 'p' gave no part"):
             Step(Parts(0), precision="float32", channels_last=False)(torch.ones(2, 1))
+
+
+class TestStages:
+    """A phase that has a part in some of the steps."""
+
+    def step(self, *whens):
+        networks = [nn.Linear(2, 1) for _ in whens]
+        return GraphedStep(
+            [
+                Phase(
+                    f"phase {number}", (network,), lambda x, network=network: network(x).mean(), sgd(network), when=when
+                )
+                for number, (network, when) in enumerate(zip(networks, whens))
+            ]
+        ), networks
+
+    def test_it_moves_and_logs_in_its_steps_alone(self):
+        step, networks = self.step(lambda number: number < 2, None, lambda number: number >= 1)
+        logged = []
+        for _ in range(3):
+            before = [network.weight.clone() for network in networks]
+            values = step(torch.ones(3, 2))
+            moved = [not torch.equal(network.weight, weight) for network, weight in zip(networks, before)]
+            assert [f"phase {number}/loss" in values for number in range(3)] == moved
+            logged.append(moved)
+        assert logged == [[True, True, False], [True, True, True], [False, True, True]]
+
+    def test_the_number_of_the_step_decides(self):
+        step, _ = self.step(None, lambda number: number >= 7)
+        step.number = 7  # as of a run that goes on
+        assert "phase 1/loss" in step(torch.ones(3, 2))
+
+    def test_a_step_of_none(self):
+        with pytest.raises(ValueError, match="no phase has a part in step 0"):
+            self.step(lambda number: number > 0)[0](torch.ones(3, 2))
+
+
+def sgd(network):
+    return torch.optim.SGD(network.parameters(), lr=0.1)
