@@ -29,6 +29,7 @@ class ImageData(Captioned):
     images: (N, C, H, W) uint8 with N >= 1.   labels: (N,) int64, an index into `classes`, or None.
     classes: the names of the classes, empty without labels.   captions: one text an image, or empty.
     text: how they become tokens; None: as long as the longest, with the words of the training part's.
+    keys: what tells the part of each, those of one key being in one; empty: its number does.
     Raises TypeError or ValueError where these disagree.
     """
 
@@ -39,6 +40,7 @@ class ImageData(Captioned):
     name: str = "images"
     digest: str = ""  # of what it was before it was resized or made grey, where it was
     text: Texts | None = None
+    keys: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.images, Tensor) or self.images.dtype != torch.uint8:
@@ -51,6 +53,8 @@ class ImageData(Captioned):
             )
         if len(self.captions) not in (0, len(self)):
             raise ValueError(f"{len(self)} images need as many captions or none, not {len(self.captions)}")
+        if len(self.keys) not in (0, len(self)):
+            raise ValueError(f"{len(self)} images need as many keys or none, not {len(self.keys)}")
         self._check_labels()
 
     def _check_labels(self) -> None:
@@ -125,6 +129,10 @@ class ImageData(Captioned):
             return data.take(rows) if said else data
         return replace(data, captions=()) if self.captions else data
 
+    @property
+    def stems(self) -> Sequence[str]:
+        return self.keys or super().stems
+
     def take(self, rows: Sequence[int]) -> "ImageData":
         """Those images alone, in that order."""
         chosen = torch.tensor(rows, device=self.images.device)
@@ -133,6 +141,7 @@ class ImageData(Captioned):
             images=self.images[chosen],
             labels=None if self.labels is None else self.labels[chosen],
             captions=tuple(self.captions[row] for row in rows) if self.captions else (),
+            keys=tuple(self.keys[row] for row in rows) if self.keys else (),
             digest="",
         )
 

@@ -9,6 +9,7 @@ from typing import Any
 from fastgan.data.checks import check_positive_int
 from fastgan.data.digits import digits
 from fastgan.data.emoji import emoji
+from fastgan.data.fluent import fluent
 from fastgan.data.folder import RULES, Folder
 from fastgan.data.gaussians import Points, grid, ring
 from fastgan.data.hub import TABLES, is_hugging_face, is_table, load_hub, wrapped
@@ -16,15 +17,21 @@ from fastgan.data.images import ImageData
 from fastgan.data.lazy import Pictures
 from fastgan.data.problems import printable
 from fastgan.data.size import Size, as_size
+from fastgan.data.source import Together
 from fastgan.data.sources.names import TO, Name, check_source, parsed, two
+from fastgan.data.sources.parts import TRAIN
 from fastgan.data.sources.two_sides import TwoSides
 
 _LOADERS: dict[str, Callable[[], ImageData | Points]] = {"digits": digits, "emoji": emoji, "ring": ring, "grid": grid}
 
+# Of these the parts are settled, and the name alone is the training part.
+_PARTED: dict[str, Callable[[str], Any]] = {"fluent": fluent}
+_NAMED = (*_LOADERS, *_PARTED)
+
 
 def names() -> tuple[str, ...]:
     """The names of the data sets that come with the package; `load` accepts paths and `hf:NAME` too."""
-    return tuple(_LOADERS)
+    return _NAMED
 
 
 def load(
@@ -36,12 +43,13 @@ def load(
     target: str | os.PathLike[str] | None = None,
     source: str | None = None,
     rules: int = RULES,
-) -> ImageData | Points | Pictures | TwoSides:
+) -> ImageData | Points | Pictures | Together | TwoSides:
     """A data set, as it is or brought to `resolution` pixels, a side or (height, width), and to 1 or 3 channels.
 
     name: one of `names()`; a folder of pictures; a .parquet or .arrow file or a folder of them; `hf:NAME`,
         `hf:NAME:CONFIG@SPLIT` (the split train by default), `hf-stream:NAME` for what Hugging Face `datasets` knows;
-        or a data set of that library. `NAME@train` and `NAME@test` are parts of it; `A=>B` are two data sets.
+        or a data set of that library. `NAME@train` and `NAME@test` are parts of it, and
+        where these are settled, as of fluent, NAME is the training part; `A=>B` are two data sets.
     target: a second data set: pairs of equal names or two domains, whichever is wanted of them.
     source: which is the source of pairs: the "left" or "right" half of each picture, folder "A" or "B".
         `NAME:right` says the same.
@@ -77,12 +85,14 @@ def absolute(name: str) -> str:
         path, at, split = (rest, "", "") if os.path.exists(rest) else rest.partition("@")
         return f"{prefix}:{os.path.abspath(path)}{at}{split}" if os.path.exists(path) else name
     said = parsed(name)
-    if said.path in _LOADERS or not os.path.exists(said.path):
+    if said.path in _NAMED or not os.path.exists(said.path):
         return name
     return str(said._replace(path=os.path.abspath(said.path)))
 
 
-def _named(name: Any, target: Any, source: str | None, rules: int) -> ImageData | Points | Pictures | TwoSides:
+def _named(
+    name: Any, target: Any, source: str | None, rules: int
+) -> ImageData | Points | Pictures | Together | TwoSides:
     name = _text(name)
     if target is not None:
         name = f"{name}{TO}{_text(target)}"
@@ -97,6 +107,9 @@ def _named(name: Any, target: Any, source: str | None, rules: int) -> ImageData 
     said = parsed(name)
     if said.path in _LOADERS:
         return _part(_LOADERS[said.path](), said)
+    if said.path in _PARTED:
+        _check_whole(said)
+        return _PARTED[said.path](said.part or TRAIN)
     if name.startswith(("hf:", "hf-stream:")):
         return load_hub(name)
     if not os.path.exists(said.path):
@@ -110,8 +123,7 @@ def _named(name: Any, target: Any, source: str | None, rules: int) -> ImageData 
 
 def _part(data: Any, said: Name) -> Any:
     """What the name says of a data set that is no folder."""
-    if said.source:
-        raise ValueError(f"{said.path} has no side {said.source}, as folders of pairs have: leave :{said.source} out")
+    _check_whole(said)
     if said.part is None:
         return data
     if not hasattr(data, "part"):
@@ -119,9 +131,14 @@ def _part(data: Any, said: Name) -> Any:
     return data.part(said.part)
 
 
+def _check_whole(said: Name) -> None:
+    if said.source:
+        raise ValueError(f"{said.path} has no side {said.source}, as folders of pairs have: leave :{said.source} out")
+
+
 def _text(name: Any) -> str:
     if isinstance(name, os.PathLike):
-        name = os.path.join(os.curdir, name) if os.fspath(name) in _LOADERS else os.fspath(name)
+        name = os.path.join(os.curdir, name) if os.fspath(name) in _NAMED else os.fspath(name)
     if not isinstance(name, str):
         raise TypeError(
             f"load takes the name or the path of a data set, not a {type(name).__name__}: a data set made in Python "
@@ -131,13 +148,13 @@ def _text(name: Any) -> str:
 
 
 def _unknown(name: str) -> ValueError:
-    near = get_close_matches(name.lower(), _LOADERS, n=3, cutoff=0.5)
+    near = get_close_matches(name.lower(), _NAMED, n=3, cutoff=0.5)
     if not near and (parent := Path(name).parent).is_dir():
         beside = {entry.name: str(entry) for entry in parent.iterdir() if _may_be_data(entry)}
         near = [beside[match] for match in get_close_matches(Path(name).name, beside, n=3, cutoff=0.7)]
     hint = f"did you mean {' or '.join(printable(repr(match)) for match in near)}? " if near else ""
     return ValueError(
-        f"unknown data set {printable(repr(name))}: {hint}accepted are {', '.join(_LOADERS)}, a path that exists (a "
+        f"unknown data set {printable(repr(name))}: {hint}accepted are {', '.join(_NAMED)}, a path that exists (a "
         f"folder of pictures, .parquet and .arrow files) and hf:NAME"
     )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,6 +21,7 @@ from fastgan.data.items import Row, field_of, row_of
 from fastgan.data.lazy import Rows
 from fastgan.data.problems import Note, printable
 from fastgan.data.samples import seeded
+from fastgan.data.size import Size, as_size
 
 
 @runtime_checkable
@@ -203,6 +205,19 @@ class Together(Rows):
             source, there = self._of[key]
             changed[key] = (source.adapted({there: field}), there)
         return Together(self.name, changed)
+
+    def resize(self, resolution: Size, fit: str = "crop") -> Together:
+        """The same rows with all images at resolution x resolution, or at (height, width)."""
+        height, width = as_size(resolution)
+        return self._with_images(lambda field: replace(field, height=height, width=width, fit=fit))
+
+    def with_channels(self, channels: int) -> Together:
+        """The same rows with all images in gray (1) or RGB (3)."""
+        return self._with_images(lambda field: replace(field, channels=channels))
+
+    def _with_images(self, change: Callable[[Images], Images]) -> Together:
+        fields = self.fields
+        return self.adapted({key: change(f) if isinstance(f, Images) else f for key, f in fields.items()})
 
     def members(self) -> Iterator[tuple[str, Any, str]]:
         """Each field, its source and what it is called there."""
