@@ -13,6 +13,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 ON_RESUME = {"free": "may change", "differs": "may change, another run", "live": "may change, another run", "never": ""}
 FAMILIES = {
     groups.Networks: "every system that makes images of latents",
+    groups.Translation: "every system that makes pictures of pictures, judged by patches",
     groups.Players: "a generator against a discriminator",
     groups.Adam: "trained by Adam",
     groups.Forgetting: "against a discriminator that knows few images by heart",

@@ -3,36 +3,58 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from fastgan.nn import Dropout
+
+NORMS: dict[str, Any] = {"batch": nn.BatchNorm2d, "instance": partial(nn.InstanceNorm2d, affine=True)}
+FORGETFUL = 3  # layers of the decoder with dropout, after the innermost
 
 
 class UNet(nn.Module):
     """(N, channels, H, W) -> (N, out_channels, H, W) in [-1, 1], H and W multiples of 2^levels
 
     width: channels of the largest maps; they double at each halving, up to 8 times as many.
-    levels: halvings; 8 take 256x256 pixels to one.
+    levels: halvings, at least 2; 8 take 256x256 pixels to one.
+    norm: batch, or instance: what batch normalization is for a batch of one, with its weights.
+    dropout: the share of its features that each of the decoder's first layers forgets.
 
     Each map of the encoder goes to the decoder's layer of the same size as well. The activation comes before the
     convolution and, in the encoder, in place: a skip carries the activated tensor.
     """
 
-    def __init__(self, width: int = 64, levels: int = 8, channels: int = 3, out_channels: int = 3) -> None:
+    def __init__(
+        self,
+        width: int = 64,
+        levels: int = 8,
+        channels: int = 3,
+        out_channels: int = 3,
+        norm: str = "batch",
+        dropout: float = 0.5,
+    ) -> None:
         super().__init__()
+        if norm not in NORMS:
+            raise ValueError(f"norm must be one of {', '.join(NORMS)}, not {norm!r}")
+        if levels < 2:
+            raise ValueError(f"levels must be at least 2, not {levels}")
         widths = [width * min(2**level, 8) for level in range(levels)]
         downs: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1, bias=False)]
         for level, (before, after) in enumerate(pairwise(widths), start=1):
-            norm = [nn.BatchNorm2d(after)] if level < levels - 1 else []
-            downs.append(nn.Sequential(nn.LeakyReLU(0.2, True), nn.Conv2d(before, after, 4, 2, 1, bias=False), *norm))
+            innermost = level == levels - 1
+            layers = [nn.LeakyReLU(0.2, True), nn.Conv2d(before, after, 4, 2, 1, bias=False)]
+            downs.append(nn.Sequential(*layers, *([] if innermost else [NORMS[norm](after)])))
         ups: list[nn.Module] = []
         for level in range(levels - 1, 0, -1):
-            before = widths[level] * (1 if level == levels - 1 else 2)  # a skip beside it, but for the innermost
-            dropout = [nn.Dropout(0.5)] if levels - 4 <= level < levels - 1 else []
-            after = widths[level - 1]
-            deconvolution = nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False)
-            ups.append(nn.Sequential(nn.ReLU(True), deconvolution, nn.BatchNorm2d(after), *dropout))
+            innermost = level == levels - 1
+            before, after = widths[level] * (1 if innermost else 2), widths[level - 1]  # a skip beside it
+            forgets = dropout and not innermost and level >= levels - 1 - FORGETFUL
+            layers = [nn.ReLU(True), nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False), NORMS[norm](after)]
+            ups.append(nn.Sequential(*layers, *([Dropout(dropout)] if forgets else [])))
         self.downs, self.ups = nn.ModuleList(downs), nn.ModuleList(ups)
         self.last = nn.Sequential(nn.ReLU(True), nn.ConvTranspose2d(width * 2, out_channels, 4, 2, 1), nn.Tanh())
 

@@ -23,6 +23,29 @@ class Networks(Options):
 
 
 @dataclass(frozen=True)
+class Translation(Options):
+    """Of systems that make pictures of pictures, which discriminators of patches judge."""
+
+    resolution: int = option(256, "pixels a side", least=1)
+    channels: int = option(3, "of a picture", least=1)
+    width: int = option(64, "channels of the largest maps", least=1)
+    discriminator_width: int | None = option(None, "none: width", least=1)
+    layers: int = option(
+        3, "of stride 2 in a discriminator: 3 see patches of 70x70 pixels, 1 of 16x16, 0 single pixels", least=0
+    )
+    learning_rate: float = option(2e-4, "of all networks", above=0, on_resume="differs", flag="--lr")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.layers and self.resolution < 3 << self.layers:
+            most = max(0, (self.resolution // 3).bit_length() - 1)
+            raise ValueError(
+                f"layers must be at most {most} for pictures of {self.resolution} pixels a side, not {self.layers}: a "
+                "discriminator of more sees no patch in them"
+            )
+
+
+@dataclass(frozen=True)
 class Players(Options):
     """Of a generator against a discriminator, which are updated in turn."""
 
@@ -106,4 +129,6 @@ class Decay(Options):
             )
 
 
-ALL: tuple[type[Options], ...] = (Networks, Players, Adam, Forgetting, LabelNoise, Augmentation, R1, Decay)
+ALL: tuple[type[Options], ...] = (
+    Networks, Translation, Players, Adam, Forgetting, LabelNoise, Augmentation, R1, Decay
+)  # fmt: skip

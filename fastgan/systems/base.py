@@ -108,6 +108,11 @@ class System(nn.Module, ABC):
         steps (None: not said)."""
         return Preset({}, {})
 
+    @classmethod
+    def paper(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:
+        """What its paper does beside the defaults of its options, such as its batch size; arguments as of `quick`."""
+        return Preset({}, {})
+
     def told_of(self, data: Mapping[str, Any]) -> None:
         """Called with what a run knows of its data (`classes`, names among them), before training and after loading."""
         names = tuple(data.get("classes") or ())

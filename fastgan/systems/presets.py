@@ -34,7 +34,7 @@ def preset(system: str | type[System], data: Any, name: str = "quick", **given: 
 
     source = load(data, channels=given.get("channels")) if isinstance(data, str) else source_of(data)
     follows = cls.options_for(source.fields, given)
-    chosen = cls.quick(source.fields, rows_of(source), given.get("steps")) if name == "quick" else Preset({}, {})
+    chosen = (cls.quick if name == "quick" else cls.paper)(source.fields, rows_of(source), given.get("steps"))
     if name == "quick" and "resolution" in follows:
         follows["resolution"] = min(follows["resolution"], chosen.options.get("resolution", SIDE))
     accepted = {each.name for each in options(cls.Config)}

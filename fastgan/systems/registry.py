@@ -27,6 +27,7 @@ _CLASSES = {
     "began": "fastgan.systems.began:BEGAN",
     "wngan": "fastgan.systems.wngan:WNGAN",
     "autoencoder": "fastgan.systems.autoencoder:Autoencoder",
+    "pix2pix": "fastgan.systems.pix2pix:Pix2Pix",
 }
 _registered: dict[str, type[System]] = {}
 

@@ -9,7 +9,8 @@ from fastgan.data import ImageData, load
 from fastgan.options import build
 from fastgan.runs import Settings
 from fastgan.runs.config import Config
-from fastgan.systems import create, names, preset
+from fastgan.systems import Generative, Translator, create, names, preset
+from fastgan.systems.patches import PatchTranslator
 from fastgan.systems.presets import described
 from fastgan.systems.registry import find
 
@@ -25,7 +26,7 @@ def test_every_system_takes_it(system, name):
     options, settings = preset(system, data, name, width=4)
     made = create(system, width=4, **options)
     assert made.image_shape[0] == 3
-    assert made.image_shape[1] <= {"quick": 32, "paper": 64}[name]
+    assert made.image_shape[1] <= (32 if name == "quick" and not issubclass(find(system), Translator) else 64)
     build(Config, {**settings, "system": system}, "a run")
 
 
@@ -42,12 +43,33 @@ def test_points(system):
 
 @pytest.mark.parametrize("system", names())
 def test_paper_is_what_the_system_has_by_itself(system):
-    options, settings = preset(system, "digits", "paper")
-    assert not settings
-    assert options.keys() <= {"resolution", "channels", "classes"}
+    data = load("digits")
+    options, settings = preset(system, data, "paper")
+    beside = find(system).paper(data.fields, len(data), None)
+    assert settings == beside.settings
+    assert options.keys() <= {"resolution", "channels", "classes"} | beside.options.keys()
     changed = dataclasses.asdict(find(system).Config(**options))
-    paper = dataclasses.asdict(find(system).Config())
-    assert all(changed[key] == paper[key] for key in paper.keys() - options.keys())
+    paper = {**dataclasses.asdict(find(system).Config()), **beside.options}
+    assert all(changed[key] == paper[key] for key in paper.keys() - {"resolution", "channels", "classes"})
+
+
+def test_paper_of_a_system_of_latents_is_its_defaults():
+    assert all(
+        preset(system, "digits", "paper").settings == {} for system in names() if issubclass(find(system), Generative)
+    )
+
+
+@pytest.mark.parametrize("system", [name for name in names() if issubclass(find(name), PatchTranslator)])
+def test_paper_of_a_system_of_patches(system):
+    """One picture a step, 200 epochs, a rate that falls to 0 in the second half: Isola 2017, Zhu 2017."""
+    options, settings = preset(system, pictures(400, 128), "paper")
+    assert settings == {"batch_size": 1, "flip": True, "jitter": 15, "steps": 80_000}
+    assert options == {
+        "channels": 3, "resolution": 128, "decay": "linear", "decay_from": 40_000, "decay_steps": 40_000
+    }  # fmt: skip
+    options, settings = preset(system, pictures(400, 128), "paper", steps=101)
+    assert "steps" not in settings
+    assert (options["decay_from"], options["decay_steps"]) == (50, 51)
 
 
 def test_few_pictures_are_augmented():

@@ -4,38 +4,27 @@ import pytest
 import torch
 
 from fastgan import Trainer
-from fastgan.data import ImageData
 from fastgan.options import options
 from fastgan.runs import config
-from fastgan.systems import create, names
+from fastgan.systems import names
 from fastgan.systems.registry import find
+from tests.systems.every import noise, small
 from tests.training.states import same, state
 
 QUIET = {"sample_every": 0, "evaluate_every": 0, "health": False, "precision": "float32", "batch_size": 8}
-SMALL = {"resolution": 16, "channels": 1, "width": 8, "latent": 8}
 OTHER = {  # a value that differs from the default, of every option that may change
     "learning_rate": 0.003, "discriminator_learning_rate": 0.002, "adversarial_learning_rate": 0.004,
     "betas": (0.25, 0.75), "adversarial_betas": (0.25, 0.75), "clip_gradients": 0.5, "discriminator_steps": 3,
     "generator_batches": 2, "label_smoothing": 0.1, "label_noise": 0.1, "label_flips": 0.1, "augment": "color",
     "r1": 1.0, "r1_every": 2, "clip": 0.02, "penalty": 3.0, "class_weight": 0.5, "gamma": 0.7, "lambda_k": 0.01,
+    "l1": 10.0, "cycle": 5.0, "identity": 0.25,
 }  # fmt: skip
 
 
-def pixels_of(side):
-    pixels = torch.randint(0, 256, (64, 1, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    return ImageData(pixels, torch.arange(64) % 4, ("a", "b", "c", "d"), (), "noise")
-
-
-def small(name):
+def made(name):
     accepted = {field.name for field in find(name).Config.__dataclass_fields__.values()}
-    if name in ("wgan-gp", "sngan"):
-        return create(name, **SMALL | {"resolution": 32})
-    options = {key: value for key, value in {**SMALL, "classes": 4, "labels_per_class": 4}.items() if key in accepted}
-    if "labelled_batch" in accepted:
-        options["labelled_batch"] = 8
-    if name == "autoencoder":
-        options["adversarial"] = True
-    return create(name, **options)
+    options = {"classes": 4, "labels_per_class": 4} | ({"labelled_batch": 8} if "labelled_batch" in accepted else {})
+    return small(name, **options, **({"adversarial": True} if name == "autoencoder" else {}))
 
 
 def rates(trainer):
@@ -88,8 +77,8 @@ def test_also_where_it_goes_back(tiny, pictures, tmp_path):
 @pytest.mark.parametrize("name", names())
 def test_every_option_of_every_system(name, tmp_path):
     """One after the other, each of them taken, and the resume of that the same as no end."""
-    system = small(name)
-    source = pixels_of(system.config.resolution)
+    system = made(name)
+    source = noise(system)
     Trainer(system, source, out=tmp_path / "run", device="cpu", **QUIET).fit(1)
     step, changed = 1, []
     for option in (each.name for each in options(find(name).Config) if each.on_resume in ("differs", "live")):

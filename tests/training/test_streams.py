@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 import fastgan
-from fastgan.data import Batch
 from fastgan.losses import Lazy, gradient_penalty
 from fastgan.nn import Dropout
 from fastgan.random import current, drawing_from, noticed
-from fastgan.systems import create, names
+from fastgan.systems import names
 from fastgan.systems.dcgan import DCGAN
 from fastgan.training import Trainer
 from fastgan.training.step import Step
+from tests.systems.every import rows, small
 from tests.training.states import same, state
 
 SETTINGS = {"batch_size": 8, "samples": 4, "log_every": 2, "checkpoint_every": 2, "sample_every": 3, "device": "cpu"}
@@ -130,9 +130,8 @@ class TestThreads:
 
     @pytest.mark.parametrize("name", names())
     def test_no_system_here_draws_from_the_global_generator(self, name):
-        side = 32 if name in ("wgan-gp", "sngan") else 16
-        options = {"resolution": side, "channels": 1, "width": 8}
-        plain = create(name, **options).config
+        options = {"latent": 100}
+        plain = small(name, **options).config
         wanted = {
             "dropout": 0.3,
             "label_noise": 0.1,
@@ -144,7 +143,7 @@ class TestThreads:
         for option, value in wanted.items():
             if hasattr(plain, option):
                 try:
-                    create(name, **options, **{option: value})
+                    small(name, **options, **{option: value})
                 except (ValueError, TypeError):
                     continue
                 options[option] = value
@@ -154,9 +153,7 @@ class TestThreads:
             options["classes"] = 2
         elif name == "autoencoder":
             options["adversarial"] = True
-        system = create(name, **options)
-        images = torch.rand(8, 1, side, side) * 2 - 1
-        labels = torch.arange(8) % 2
+        system = small(name, **options)
         found, asked = [], []
         own = torch.Generator()
 
@@ -166,11 +163,10 @@ class TestThreads:
 
         before = torch.get_rng_state()
         with drawing_from(source), noticed(lambda operation, device: found.append(operation)):
-            system.begin(iter([Batch(image=images, label=labels)] * 20))
+            system.begin(iter([rows(system, 8)] * 20))
             step = Step(system)
             for _ in range(3):
-                rows = images.repeat(system.batches, 1, 1, 1), labels.repeat(system.batches)
-                step(Batch(image=rows[0], label=rows[1]))
+                step(rows(system, 8 * system.batches))
         assert not found
         assert asked
         assert torch.equal(torch.get_rng_state(), before)

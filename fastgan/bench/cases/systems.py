@@ -13,7 +13,8 @@ from fastgan import backend
 from fastgan.bench import isolation
 from fastgan.bench.timing import Row
 from fastgan.bench.variants import Suite, Variant
-from fastgan.data import Batch
+from fastgan.data import Batch, Labels, Texts, Vectors
+from fastgan.data.fields import Field
 from fastgan.messages import log
 from fastgan.options import build
 from fastgan.systems import create, names
@@ -24,21 +25,41 @@ from fastgan.training.step import Step
 
 DTYPES = ("float32", "bfloat16")
 BATCH = 64
-# At 32x32 pixels; the residual networks and those with many layers at widths that a step of takes about a second.
+OF = {"pix2pix": 8}  # of systems with other batches
+# At 32x32 pixels, where no others are said; the residual networks and those with many layers at widths of which a step
+# takes about a second.
 OPTIONS: dict[str, dict[str, Any]] = {
     "lsgan": {"latent": 128},
     "wgan": {"discriminator_steps": 2},
     "wgan-gp": {"width": 32, "discriminator_steps": 1},
     "sngan": {"width": 64, "discriminator_width": 64, "discriminator_steps": 1},
     "began": {"width": 32},
+    "pix2pix": {"resolution": 64, "width": 32},
 }
 
 
-def images(batch: int) -> Batch:
-    """Random, the same at every call."""
-    random = torch.Generator().manual_seed(0)
-    pixels = torch.rand((batch, 3, 32, 32), generator=random) * 2 - 1
-    return Batch(image=pixels.contiguous(memory_format=torch.channels_last), label=torch.arange(batch) % 10)
+def options_of(name: str) -> dict[str, Any]:
+    return {"resolution": 32, "channels": 3, **OPTIONS.get(name, {})}
+
+
+def batch_for(system: System, rows: int, seed: int = 0) -> Batch:
+    """Random values of what it trains on, the same at every call."""
+    random = torch.Generator().manual_seed(seed)
+
+    def values(field: Field) -> Tensor:
+        if isinstance(field, Labels):
+            return torch.arange(rows) % len(field.names)
+        if isinstance(field, Texts):
+            return torch.randint(4, len(field.words), (rows, field.length), generator=random)
+        if isinstance(field, Vectors):
+            return torch.rand((rows, field.size), generator=random) * 2 - 1
+        pixels = torch.rand((rows, field.channels, field.height, field.width), generator=random) * 2 - 1
+        return pixels.contiguous(memory_format=torch.channels_last)
+
+    given = {name: values(field) for name, field in system.inputs().items()}
+    if classes := getattr(system.config, "classes", 0):  # of systems that look at few labels, too
+        given["label"] = torch.arange(rows) % classes
+    return Batch(**given)
 
 
 def eager(name: str, dtype: str, batch: int | None = None) -> Callable[[], list[float]]:
@@ -60,9 +81,9 @@ def ours(name: str, dtype: str, batch: int | None = None) -> Callable[[], list[f
 def _step(make: Callable[..., System], name: str, dtype: str, batch: int | None) -> Callable[[], list[float]]:
     """One step as a call without arguments, which gives the losses. Systems of one name have the same weights."""
     torch.manual_seed(0)
-    system = make(**{"resolution": 32, "channels": 3, **OPTIONS.get(name, {})})
-    given = images((batch or BATCH) * system.batches)
-    system.begin(iter([images(500)]))
+    system = make(**options_of(name))
+    given = batch_for(system, (batch or OF.get(name, BATCH)) * system.batches)
+    system.begin(batch_for(system, 500) for _ in range(1))
     process.prepare()
     step = Step(system, precision=dtype)
 
@@ -86,8 +107,10 @@ def measure(only: Sequence[str] = (), dtypes: Sequence[str] = DTYPES, rounds: in
             log.info("%s, %s", name, dtype)
             check(name, dtype)
             ready = isolation.ready(SUITE, list(SUITE), (name, dtype))
-            facts = {"system": name, "batch": BATCH, "dtype": dtype}
-            result += ready.rows(f"{name} 32x32 step, batch {BATCH}, {dtype}", facts, BATCH, rounds, memory=False)
+            batch, side = OF.get(name, BATCH), options_of(name)["resolution"]
+            facts = {"system": name, "batch": batch, "dtype": dtype}
+            title = f"{name} {side}x{side} step, batch {batch}, {dtype}"
+            result += ready.rows(title, facts, batch, rounds, memory=False)
     return result
 
 
