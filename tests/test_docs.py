@@ -16,6 +16,9 @@ from typing import Any
 
 import pytest
 
+from fastgan.metrics import registry as metrics
+from fastgan.systems import registry as systems
+
 ROOT = Path(__file__).parents[1]
 GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # What a page takes for granted; what would take too long here, and what runs instead.
@@ -44,6 +47,9 @@ def run_console(block: str, folder: Path) -> None:
 def test_guide(guide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    # What a guide registers is known to the rest of it alone.
+    monkeypatch.setattr(metrics, "_metrics", dict(metrics._metrics))
+    monkeypatch.setattr(systems, "_registered", dict(systems._registered))
     text = guide.read_text()
     space: dict[str, Any] = {"__name__": "__main__"}
     exec(GIVEN.get(guide.stem, ""), space)

@@ -30,7 +30,7 @@ from tests.fusion.found_networks import FOUND
 from tests.fusion.random_changes import handles, log, names
 from tests.fusion.random_networks import FAMILIES, Program, Step, made, programs
 
-DRAWS = int(os.environ.get("FASTGAN_PROPERTY_DRAWS", "4000"))
+DRAWS = int(os.environ.get("FASTGAN_PROPERTY_DRAWS", "2000"))
 FUSED_OPS = ("_NormAct", "_BiasAct")  # how the names of the autograd nodes of the fused ops begin
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "autocast": torch.float32}
 
