@@ -28,6 +28,7 @@ _CLASSES = {
     "wngan": "fastgan.systems.wngan:WNGAN",
     "autoencoder": "fastgan.systems.autoencoder:Autoencoder",
     "pix2pix": "fastgan.systems.pix2pix:Pix2Pix",
+    "cyclegan": "fastgan.systems.cyclegan:CycleGAN",
 }
 _registered: dict[str, type[System]] = {}
 

@@ -25,7 +25,7 @@ from fastgan.training.step import Step
 
 DTYPES = ("float32", "bfloat16")
 BATCH = 64
-OF = {"pix2pix": 8}  # of systems with other batches
+OF = {"pix2pix": 8, "cyclegan": 4}  # of systems with other batches
 # At 32x32 pixels, where no others are said; the residual networks and those with many layers at widths of which a step
 # takes about a second.
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -35,6 +35,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "sngan": {"width": 64, "discriminator_width": 64, "discriminator_steps": 1},
     "began": {"width": 32},
     "pix2pix": {"resolution": 64, "width": 32},
+    "cyclegan": {"resolution": 64, "width": 32, "blocks": 3},
 }
 
 
