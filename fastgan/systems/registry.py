@@ -29,6 +29,8 @@ _CLASSES = {
     "autoencoder": "fastgan.systems.autoencoder:Autoencoder",
     "pix2pix": "fastgan.systems.pix2pix:Pix2Pix",
     "cyclegan": "fastgan.systems.cyclegan:CycleGAN",
+    "srgan": "fastgan.systems.srgan:SRGAN",
+    "context-encoder": "fastgan.systems.context_encoder:ContextEncoder",
 }
 _registered: dict[str, type[System]] = {}
 
