@@ -10,7 +10,7 @@ from fastgan.options import options
 from fastgan.systems import System, Translator, create
 from fastgan.systems.registry import find
 
-LARGE = ("wgan-gp", "sngan")  # that have no networks for 16x16 pixels
+LARGE = ("wgan-gp", "sngan", "context-encoder")  # that have no networks for 16x16 pixels
 SMALL = {"resolution": 16, "channels": 1, "width": 8, "latent": 8, "layers": 1, "blocks": 1}
 
 
