@@ -32,6 +32,7 @@ class Mixture(NamedTuple):
 class Comparison:
     """real, fake: the data and the samples, uint8 images (N, C, H, W) or floating-point points (N, D), on one device.
     network: of features, what `evaluate` takes; None compares points themselves.
+    convergence: what the system says of it, None where there is none that does.
     latents: a count -> latents, and generate: latents -> images, None where there is no system.
     """
 
@@ -42,6 +43,7 @@ class Comparison:
     latents: Callable[[int], Tensor] | None = None
     generate: Callable[[Tensor], Tensor] | None = None
     mixture: Mixture | None = None
+    convergence: float | None = None
     _found: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False)
 
     def features_of(self, samples: Tensor) -> Tensor:
@@ -70,6 +72,7 @@ class Comparison:
             "images": lambda: not self.real.is_floating_point(),
             "latents": lambda: self.latents is not None,
             "modes": lambda: self.mixture is not None,
+            "convergence": lambda: self.convergence is not None,
         }
         return [need for need in has if need in metric.needs and not has[need]()]
 
@@ -86,3 +89,9 @@ class Comparison:
     def _described(self, samples: Tensor) -> Described:
         found = samples if self.network is None else self.network(samples)
         return Described(found, None) if isinstance(found, Tensor) else found
+
+
+def convergence(compared: Comparison) -> float:
+    """What the system says (`System.convergence`)."""
+    assert compared.convergence is not None
+    return compared.convergence

@@ -21,6 +21,7 @@ NEEDS = {
     "images": "images",
     "latents": "a system to draw latents from",
     "modes": "points of a mixture, such as ring",
+    "convergence": "a trained system that measures it, such as simgan",
 }
 
 
@@ -168,6 +169,8 @@ for _metric in (
            frozenset({"features", "latents", "images"}), _of("latent_path", "compare")),
     Metric("sliced_wasserstein", "sliced Wasserstein distance of pixels, 512 of each", "lower", frozenset(),
            _of("sliced_wasserstein", "compare"), best=True),
+    Metric("convergence", "what a system's losses say of it, without labels or samples", "lower",
+           frozenset({"convergence"}), _of("comparison", "convergence"), best=True),
     Metric("modes_covered", "modes with a sample within 3 deviations", "higher", MODES, _of("modes", "modes_covered")),
     Metric("high_quality", "share of samples within 3 deviations of a mode", "higher", MODES,
            _of("modes", "high_quality")),

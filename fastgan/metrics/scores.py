@@ -118,13 +118,17 @@ def _possible(asked: list[Metric] | None, compared: Comparison) -> list[Metric]:
 
 def _of_system(generator: Any, seed: int) -> dict[str, Any]:
     """How to draw latents, and images of them, where that can be done."""
+    said = {"convergence": generator.convergence()} if hasattr(generator, "convergence") else {}
     if not hasattr(generator, "latent"):
-        return {}
+        return said
 
     def generate(latents: Tensor) -> Tensor:
         return finite(generator.sample(len(latents), latent=latents))
 
-    return {"latents": lambda count: generator.latent(count, torch.Generator().manual_seed(seed)), "generate": generate}
+    return said | {
+        "latents": lambda count: generator.latent(count, torch.Generator().manual_seed(seed)),
+        "generate": generate,
+    }
 
 
 def _mixture(data: Any, fake: Tensor) -> Mixture | None:

@@ -57,7 +57,8 @@ class Settings(Options):
     )
     metric: str = option(
         "sliced_wasserstein",
-        f"what the best is told by: {', '.join(best_by())}; all but the default of a classifier's features",
+        f"what the best is told by: {', '.join(best_by())}; convergence by losses alone (simgan); frechet, kernel and "
+        "coverage of a classifier's features",
     )
     patience: int = option(
         0, "looks without a better one before the run ends; 0: it goes on", least=0, on_resume="free"

@@ -170,6 +170,11 @@ class System(nn.Module, ABC):
     def outputs(self, source: Any, count: int, generator: torch.Generator) -> Iterator[Output]:
         """`count` results in parts, for the best checkpoint and for evaluation, by the networks in eval mode."""
 
+    def convergence(self) -> float | None:
+        """How far it is from what it is trained for, by its losses alone; lower is better, None: too early to say. For
+        `--metric convergence`, of a system that measures it."""
+        return None
+
     def rank_state(self) -> dict[str, Tensor]:
         """Entries of `state_dict` that differ from process to process: the pictures in each `ImagePool`."""
         return {

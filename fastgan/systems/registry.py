@@ -29,8 +29,7 @@ _CLASSES = {
     "autoencoder": "fastgan.systems.autoencoder:Autoencoder",
     "pix2pix": "fastgan.systems.pix2pix:Pix2Pix",
     "cyclegan": "fastgan.systems.cyclegan:CycleGAN",
-    "srgan": "fastgan.systems.srgan:SRGAN",
-    "context-encoder": "fastgan.systems.context_encoder:ContextEncoder",
+    "simgan": "fastgan.systems.simgan:SimGAN",
 }
 _registered: dict[str, type[System]] = {}
 

@@ -66,8 +66,9 @@ class Evaluation(Callback):
         if trainer.ranks.first:
             with trainer.aside(), evaluating(trainer.system), trainer.interruption.at_once():
                 score = self.distance(trainer)
-            self._take(trainer.step, score, registry.find(trainer.config.metric))
-            trainer.loggers.scalars(trainer.step, {trainer.config.metric: score})
+            if score is not None:
+                self._take(trainer.step, score, registry.find(trainer.config.metric))
+                trainer.loggers.scalars(trainer.step, {trainer.config.metric: score})
         self.owed = False
         self.best = trainer.ranks.from_first(lambda: self.best)
         if self.best is not None and self.best["step"] == trainer.step:
@@ -84,9 +85,13 @@ class Evaluation(Callback):
                 metric.name, score, step, self.best["score"], self.best["step"], metric.better,
             )  # fmt: skip
 
-    def distance(self, trainer: Trainer) -> float:
-        """How good the samples are now, in the weights that the system carries. It may be left at any point."""
+    def distance(self, trainer: Trainer) -> float | None:
+        """How good the samples are now, in the weights that the system carries. It may be left at any point.
+
+        None where the system cannot say yet: such a look counts for nothing."""
         name, seed, count = trainer.config.metric, trainer.config.seed, trainer.feed.batches.count
+        if name == "convergence":
+            return trainer.system.convergence()
         if name != "sliced_wasserstein":
             most = min(SAMPLES, count or SAMPLES)
             return evaluate(trainer.system, trainer.source, samples=most, metrics=[name], seed=seed).values[name]
