@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -26,6 +27,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="CLASS,CLASS,...",
         help="of a conditional system: names or numbers of classes, each in turn; a name goes first (default: all)",
     )
+    add_run_options(parser)
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Which of its weights, and where."""
     parser.add_argument("--raw", action="store_true", help="the trained weights, not their moving average")
     parser.add_argument(
         "--checkpoint", choices=("last", "best", "previous"), default="last", help="of the run (default: last)"
@@ -102,6 +108,12 @@ def _label(asked: str, names: Sequence[str], count: int) -> int:
         f"there is no class {asked!r}: {hint}--labels takes names ({examples(names, 20)}) or numbers in "
         f"0..{count - 1}, with commas between them"
     )
+
+
+def folder_name(names: Sequence[str], label: int) -> str:
+    """A class as part of a file's name."""
+    name = names[label] if names else str(label)
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.")[:60] or str(label)
 
 
 def of_points(system: Generative) -> bool:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fastgan.cli.drawing import BLOCK, add_options, cells, labelled, labels_of, latents, of_points, samples, system_of
+from fastgan.cli.drawing import (
+    BLOCK,
+    add_options,
+    cells,
+    folder_name,
+    labelled,
+    labels_of,
+    latents,
+    of_points,
+    samples,
+    system_of,
+)
 
 BATCH = 64  # images made at once for a folder, a multiple of BLOCK
 
@@ -105,13 +115,7 @@ def _one_by_one(args: argparse.Namespace, system: Any, count: int, labels: Seque
             turn = [labels[(first + i) % len(labels)] for i in range(BATCH)] if labels else []
             latent = torch.cat(blocks)[: count - first]
             for number, image in enumerate(cells(system, latent, turn), first):
-                of = f"-{_slug(system, turn[number - first])}" if turn else ""
+                of = f"-{folder_name(system.class_names, turn[number - first])}" if turn else ""
                 save_png(folder / f"{number:0{digits}}{of}.png", image)
             bar.update(len(latent))
     print(f"{folder}: {count} images")
-
-
-def _slug(system: Any, label: int) -> str:
-    """A class as part of a file's name."""
-    name = system.class_names[label] if system.class_names else str(label)
-    return re.sub(r"[^\w.-]+", "-", name).strip("-.")[:60] or str(label)
