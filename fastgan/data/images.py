@@ -9,12 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastgan.color import LUMA
 from fastgan.data.fields import Field, Images, Labels, Texts, check_wanted
 from fastgan.data.size import Size, as_size, check_fit, used_part
 from fastgan.data.sources.captioned import Captioned
-
-# ITU-R BT.601, the weights of Y' for R', G', B': what JPEG and Pillow's convert("L") use.
-LUMA = (0.299, 0.587, 0.114)
 
 # Resizing works in float32, four times the size of the images: at most this many values at once.
 CHUNK_VALUES = 1 << 23
