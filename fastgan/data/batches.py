@@ -1,6 +1,7 @@
 """Training batches: shuffled, endless, on the device, and the same every time."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from fastgan.data.readers import Drawn, Loaded, Memory, Store, default_memory
 from fastgan.data.samples import Decoded, Samples
 from fastgan.data.source import Brought, BroughtStream, Together, parts_of, source_of
 from fastgan.data.stream import Stream, StreamPictures
+from fastgan.data.windows import Windows, windows_of
 
 
 class Batches(Iterator[Batch]):
@@ -97,10 +99,14 @@ class Batches(Iterator[Batch]):
         if len(parts) > 1 and not drop_last:
             raise ValueError("drop_last must be True with several groups of fields, whose epochs end apart")
         order = Order(batch_size, seed, drop_last, rank, ranks, jitter)
+        windows = [
+            {} if isinstance(part, Brought) else windows_of(part.name, part.fields, part.groups[0]) for part in parts
+        ]
         memory = default_memory(self.device) if memory is None else memory
         self._readers: list[Memory | Loaded | Stream] = []
         for number, part in enumerate(parts):
-            reader = self._reader_of(part, order.of_group(number), _share(workers, len(parts)), memory)
+            drawn = replace(order.of_group(number), windows=bool(windows[number]))
+            reader = self._reader_of(part, drawn, windows[number], _share(workers, len(parts)), memory)
             store = getattr(reader, "store", None)
             memory -= 0 if store is None else store.bytes
             self._readers.append(reader)
@@ -123,13 +129,15 @@ class Batches(Iterator[Batch]):
         except ValueError as error:
             raise ValueError(f"jitter {self.jitter} takes images that are larger by so many pixels: {error}") from None
 
-    def _reader_of(self, part: Any, order: Order, workers: int | None, memory: int) -> Memory | Loaded | Stream:
+    def _reader_of(
+        self, part: Any, order: Order, windows: Windows, workers: int | None, memory: int
+    ) -> Memory | Loaded | Stream:
         """What reads a source of one group."""
         if isinstance(part, Pictures | Together):
             dict(part.fields)  # reads headers where no size was asked for, of which is told, too
             self._ledger.say(part.said())
         if hasattr(part, "tensors"):
-            return Memory(part.tensors, order, self.device, self.layout)
+            return Memory(part.tensors, order, self.device, self.layout, windows)
         if isinstance(part, BroughtStream):
             return Stream(part.data, order, self.device, workers, self._ledger, part.only)
         if isinstance(part, StreamPictures):
@@ -141,7 +149,7 @@ class Batches(Iterator[Batch]):
             samples = Samples(part.data, part.only)
             return Loaded(samples, order, self.device, workers, None, self._ledger)
         store = None
-        if Store.size(len(part), part.fields) <= memory:
+        if not windows and Store.size(len(part), part.fields) <= memory:
             store = Store(len(part), part.fields, self.device, self.layout)
         return Loaded(Decoded(part), order, self.device, workers, store, self._ledger)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fastgan.data.fields import Field, Images
+from fastgan.data.windows import cropped
 
 
 class Changes(NamedTuple):
@@ -17,12 +18,13 @@ class Changes(NamedTuple):
 
     flips: Tensor  # (B,) bool, each true with probability 1/2
     shifts: Tensor  # (B, 2) int64 in 0..jitter, down and to the right; (B, 0) without jitter
+    places: Tensor  # (B, 2) int64 in 0..2**31 - 1, of windows; (B, 0) where none are cut
 
     def of(self, rows: slice) -> Changes:
-        return Changes(self.flips[rows], self.shifts[rows])
+        return Changes(*(values[rows] for values in self))
 
     def to(self, device: torch.device) -> Changes:
-        return Changes(self.flips.to(device, non_blocking=True), self.shifts.to(device, non_blocking=True))
+        return Changes(*(values.to(device, non_blocking=True) for values in self))
 
 
 def changed(images: Tensor, changes: Changes, flip: bool, jitter: int) -> Tensor:
@@ -31,17 +33,10 @@ def changed(images: Tensor, changes: Changes, flip: bool, jitter: int) -> Tensor
     ->  (B, C, H, W), of the same dtype
     """
     if jitter:
-        images = _cropped(images, changes.shifts, images.shape[2] - jitter, images.shape[3] - jitter)
+        images = cropped(images, changes.shifts, images.shape[2] - jitter, images.shape[3] - jitter)
     if flip:
         images = torch.where(changes.flips.view(-1, 1, 1, 1), images.flip(3), images)
     return images
-
-
-def _cropped(images: Tensor, shifts: Tensor, height: int, width: int) -> Tensor:
-    rows = shifts[:, :1] + torch.arange(height, device=images.device)
-    columns = shifts[:, 1:] + torch.arange(width, device=images.device)
-    each = torch.arange(len(images), device=images.device)[:, None, None]
-    return images.movedim(1, 3)[each, rows[:, :, None], columns[:, None]].movedim(3, 1)
 
 
 def enlarged(

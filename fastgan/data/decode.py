@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fastgan.data.size import Size, as_size, used_part
+from fastgan.data.size import Size, as_size, at_least, used_part
 
 # By content, whatever a file is called. Not every format that Pillow knows: EPS would start a PostScript interpreter.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
@@ -130,12 +130,13 @@ def decode(
 ) -> tuple[np.ndarray, list[str]]:
     """The middle part of a picture, bicubic and antialiased, and what was converted on the way.
 
-    resolution: of a square, or (height, width).   fit: "crop" takes the part of that aspect ratio, "stretch" all.
+    resolution: of a square, or (height, width).   fit: "crop" takes the part of that aspect ratio, "stretch" all; "cut"
+    gives the whole picture, as high and wide as it is, enlarged where it is smaller than the resolution.
     channels: 1 (ITU-R BT.601 luma) or 3 (RGB).
     white: the value that is, in pictures of integers of 16 bits or more whose file does not say so. None: 65535 where
     the picture takes more than half of that; else what 12 bits in a 16-bit file are is not known.
     half: take that instead of the whole.
-    ->  (height, width, channels) uint8, such as ["CMYK"]
+    ->  (height, width, channels) uint8, and such as ["CMYK"]
     Raises Unusable, and nothing else for whatever is in the file.
     """
     with _explained(), _opened(file) as picture:
@@ -156,7 +157,8 @@ def _decode(
     if picture.mode in SIXTEEN_BITS:
         white = _white_of(picture) or white
     # libjpeg decodes at 1/2, 1/4, 1/8; twice the target leaves the bicubic filter enough to work on.
-    picture.draft(mode, (2 * max(size) * (2 if half else 1), 2 * max(size)))
+    if fit != "cut":
+        picture.draft(mode, (2 * max(size) * (2 if half else 1), 2 * max(size)))
     picture.load()
     if "exif" in picture.info or "Raw profile type exif" in picture.info or picture.format == "TIFF":
         turned = picture.getexif().get(ORIENTATION, 1)
@@ -172,6 +174,8 @@ def _decode(
     picture, kind = _plain(picture, mode, white)
     if kind:
         converted.append(kind)
+    if fit == "cut":
+        size = at_least(picture.height, picture.width, size)
     if picture.size != size[::-1]:
         picture = picture.resize(size[::-1], Image.Resampling.BICUBIC)
     return np.array(picture).reshape(*size, channels), converted

@@ -19,7 +19,8 @@ class Images:
     """Pictures: uint8 where they are stored, (B, channels, height, width) float32 in [-1, 1] in a batch.
 
     fit: how a picture of another aspect ratio becomes one of these: "crop" takes the middle part of the wanted ratio,
-        "stretch" all of it. Two that differ in this alone are equal.
+        "stretch" all of it; "cut" takes a window of the size of one of these at full resolution, at a place that is
+        drawn anew each epoch, of smaller pictures enlarged so far. Two that differ in this alone are equal.
     """
 
     channels: int

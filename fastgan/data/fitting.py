@@ -21,5 +21,5 @@ def fitted(source: Any, wanted: Mapping[str, Field]) -> Any:
         return source.adapted(wanted) if hasattr(source, "adapted") else source
     image = wanted.get("image")
     if isinstance(image, Images) and isinstance(source, ImageData | Pictures):
-        return source.with_channels(image.channels).resize((image.height, image.width))
+        return source.with_channels(image.channels).resize((image.height, image.width), image.fit)
     return source

@@ -24,7 +24,7 @@ def gather(source: Any, most: int, *, seed: int = 0, workers: int | None = None)
     """
     if isinstance(source, Points):
         return source
-    if isinstance(source, ImageData) and len(source) <= most:
+    if isinstance(source, ImageData) and len(source) <= most and source.window is None:
         return source
     size = min(BATCH, len(source)) if hasattr(source, "__len__") else BATCH
     batches = Batches(source, max(1, size), seed=seed, channels_last=False, drop_last=False, workers=workers, memory=0)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastgan.color import LUMA
 from fastgan.data.fields import Field, Images, Labels, Texts, check_wanted
-from fastgan.data.size import Size, as_size, check_fit, used_part
+from fastgan.data.size import Size, as_size, at_least, check_fit, used_part
 from fastgan.data.sources.captioned import Captioned
 
 # Resizing works in float32, four times the size of the images: at most this many values at once.
@@ -28,6 +28,7 @@ class ImageData(Captioned):
     classes: the names of the classes, empty without labels.   captions: one text an image, or empty.
     text: how they become tokens; None: as long as the longest, with the words of the training part's.
     keys: what tells the part of each, those of one key being in one; empty: its number does.
+    window: (height, width) of what is cut of them, at a random place in batches; None: they are taken whole.
     Raises TypeError or ValueError where these disagree.
     """
 
@@ -39,6 +40,7 @@ class ImageData(Captioned):
     digest: str = ""  # of what it was before it was resized or made grey, where it was
     text: Texts | None = None
     keys: tuple[str, ...] = ()
+    window: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.images, Tensor) or self.images.dtype != torch.uint8:
@@ -79,7 +81,7 @@ class ImageData(Captioned):
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of every image."""
         channels, height, width = self.images.shape[1:]
-        return channels, height, width
+        return channels, *(self.window or (height, width))
 
     def __repr__(self) -> str:
         """Without the pixels."""
@@ -91,7 +93,7 @@ class ImageData(Captioned):
     @property
     def fields(self) -> dict[str, Field]:
         """`image`, `label` where there are labels, `text` where there are captions."""
-        fields: dict[str, Field] = {"image": Images(*self.shape)}
+        fields: dict[str, Field] = {"image": Images(*self.shape, "cut" if self.window else "crop")}
         if self.labels is not None:
             fields["label"] = Labels(self.classes)
         if self.captions:
@@ -155,10 +157,15 @@ class ImageData(Captioned):
         0..255.
 
         fit: of images of another aspect ratio "crop" takes the middle part first, so nothing is distorted, "stretch"
-        all of it.
+        all of it. "cut": windows of that size, of images that are enlarged where they are smaller.
         """
         size = as_size(resolution)
         check_fit(fit)
+        if fit == "cut" or self.window:
+            whole = replace(self, window=None)
+            size = at_least(*whole.shape[1:], size) if fit == "cut" else size
+            changed = whole.resize(size, "stretch" if fit == "cut" else fit)
+            return replace(changed, window=as_size(resolution) if fit == "cut" else None)
         if self.images.shape[2:] == size:
             return self
         have = self.shape

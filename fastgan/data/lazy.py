@@ -18,6 +18,7 @@ from fastgan.data.problems import Note, printable
 from fastgan.data.size import Size, as_size, check_fit
 from fastgan.data.sources.captioned import Captioned
 from fastgan.data.survey import Survey
+from fastgan.data.windows import MIDDLE, Wholes, Windows, cut, windows_of
 
 KINDS = {"image": Images, "label": Labels, "text": Texts}
 
@@ -50,6 +51,7 @@ class Pictures:
         self._white: int | None = None
         self._half: Half | None = None
         self._kept: tuple[str, ...] | None = None  # the fields that are wanted; None: all
+        self._wholes = Wholes()  # decoded, where windows are cut
 
     @property
     def white(self) -> int | None:
@@ -153,7 +155,8 @@ class Pictures:
     def resize(self, resolution: Size, fit: str = "crop") -> Any:
         """The same data set at resolution x resolution, or at (height, width): bicubic, antialiased.
 
-        fit: of pictures of another aspect ratio "crop" takes the middle part, "stretch" all of it.
+        fit: of pictures of another aspect ratio "crop" takes the middle part, "stretch" all of it, "cut" a window
+            of that size at full resolution, in batches at random places.
         """
         check_fit(fit)
         return self._changed(_size=as_size(resolution), _fit=fit)
@@ -165,8 +168,9 @@ class Pictures:
 
     def _changed(self, **values: Any) -> Any:
         other = copy.copy(self)
-        for told in ("shape", "text_field", "vocabulary"):
+        for told in ("shape", "text_field", "vocabulary", "windows"):
             other.__dict__.pop(told, None)
+        other._wholes = Wholes()  # what it decodes may be others, or in other colors
         other.__dict__.update(values)
         return other
 
@@ -184,6 +188,8 @@ class Rows:
     """
 
     name: str
+    fields: Any
+    groups: Any
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -195,13 +201,20 @@ class Rows:
     def picture_name(self, index: int) -> str:
         raise NotImplementedError
 
-    def read(self, index: int) -> tuple[Row, list[Note]]:
-        """The row, and what is to be said about it. RuntimeError if a thousand in a row cannot be used."""
+    @cached_property
+    def windows(self) -> Windows:
+        """Of the fields of which windows are cut."""
+        return windows_of(printable(self.name), self.fields, self.groups[0])
+
+    def read(self, index: int, place: tuple[int, int] = MIDDLE) -> tuple[Row, list[Note]]:
+        """The row, of pictures larger than their windows the part at that place, and what is to be said about it.
+        RuntimeError if a thousand in a row cannot be used."""
         notes: list[Note] = []
         for step in range(min(len(self), IN_A_ROW)):
             i = (index + step) % len(self)
             try:
                 row, converted = self.row(i)
+                row = cut(row, self.windows, place)
             except Unusable as reason:
                 notes.append(Note(reason.picture or printable(self.picture_name(i)), str(reason), True))
                 continue
@@ -288,13 +301,19 @@ class LazyPictures(Captioned, Rows, Pictures):
     def row(self, index: int) -> tuple[Row, list[Note]]:
         row: Row = {}
         notes: list[Note] = []
-        if self.has("image"):
+        whole = self._wholes.get(index) if self._fit == "cut" else None
+        if whole is not None:
+            row["image"], notes = whole
+        elif self.has("image"):
             content = self._open(index)
             try:
-                row["image"], notes = self.picture(printable(self.picture_name(index)), content)
+                picture, notes = self.picture(printable(self.picture_name(index)), content)
             finally:
                 if not isinstance(content, bytes):
                     content.close()
+            row["image"] = picture
+            if self._fit == "cut":
+                self._wholes.put(index, picture, notes)
         label = self._label(index) if self.has("label") else None
         if label is not None:
             row["label"] = label

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fastgan.data.changes import Changes
+from fastgan.data.windows import BITS
 
 
 class Chosen(NamedTuple):
@@ -33,6 +34,7 @@ class Order:
     rank: int = 0
     ranks: int = 1
     jitter: int = 0  # pixels by which images may be shifted
+    windows: bool = False  # whether places of windows are drawn
 
     def of_group(self, number: int) -> Order:
         """That of a further group of fields: drawn apart, from a seed of its own. Group 0 has this one."""
@@ -75,4 +77,7 @@ class Order:
         shifts = torch.empty(count, 0, dtype=torch.int64)
         if self.jitter:  # last: what is drawn before is the same with it and without
             shifts = torch.randint(self.jitter + 1, (count, 2), generator=generator)
-        return order, Changes(flips, shifts), seeds
+        places = torch.empty(count, 0, dtype=torch.int64)
+        if self.windows:
+            places = torch.randint(1 << BITS, (count, 2), generator=generator)
+        return order, Changes(flips, shifts, places), seeds

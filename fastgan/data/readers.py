@@ -17,6 +17,7 @@ from fastgan.data.loading import Loading, local_ranks
 from fastgan.data.order import Chosen, Order
 from fastgan.data.problems import Ledger
 from fastgan.data.samples import Decoded, Read, Samples, kind_of, unlike
+from fastgan.data.windows import Windows, cut_all
 
 # Floating-point images without a negative value among this many lie in [0, 1], not in [-1, 1].
 ENOUGH_IMAGES = 64
@@ -40,7 +41,12 @@ class Memory:
     """Fields held on the device."""
 
     def __init__(
-        self, fields: Mapping[str, Tensor], order: Order, device: torch.device, layout: torch.memory_format
+        self,
+        fields: Mapping[str, Tensor],
+        order: Order,
+        device: torch.device,
+        layout: torch.memory_format,
+        windows: Windows,
     ) -> None:
         self.order = order
         self.device = device
@@ -49,13 +55,17 @@ class Memory:
                 check_centred(float(values.min()), "the source" if name == "image" else f"{name} of the source")
         self.fields = {name: _laid_out(values.to(device), layout) for name, values in fields.items()}
         self.count = len(next(iter(self.fields.values())))
+        self.windows = windows
 
     def restart(self, epoch: int, position: int) -> None:
         self.plan = self.order.choose(self.count, epoch, position, self.device)
 
     def read(self) -> Drawn:
         epoch, position, indices, changes, _ = next(self.plan)
-        return Drawn({name: values[indices] for name, values in self.fields.items()}, changes, epoch, position)
+        fields = {name: values[indices] for name, values in self.fields.items()}
+        for name, window in self.windows.items():
+            fields[name] = cut_all(fields[name], window, changes.places)
+        return Drawn(fields, changes, epoch, position)
 
 
 def _laid_out(values: Tensor, layout: torch.memory_format) -> Tensor:
@@ -185,7 +195,11 @@ def _requests(
     if store is None:
         for chosen in plan:
             indices = chosen.indices.tolist()
-            yield indices if decoded else list(zip(indices, chosen.seeds.tolist()))
+            if decoded:
+                places = map(tuple, chosen.changes.places.tolist()) if chosen.changes.places.numel() else None
+                yield list(zip(indices, places)) if places else [(index,) for index in indices]
+            else:
+                yield list(zip(indices, chosen.seeds.tolist()))
         return
     asked, left, idle = store.filled.clone(), store.missing, 0
     while left:
@@ -197,7 +211,7 @@ def _requests(
         sent = bool(len(missing)) or not idle
         wanted.append((missing, sent))
         if sent:
-            yield missing.tolist()
+            yield [(index,) for index in missing.tolist()]
 
 
 class Checks:

@@ -15,6 +15,7 @@ from fastgan.data.gaussians import Points, grid, ring
 from fastgan.data.hub import TABLES, is_hugging_face, is_table, load_hub, wrapped
 from fastgan.data.images import ImageData
 from fastgan.data.lazy import Pictures
+from fastgan.data.photos import photos
 from fastgan.data.problems import printable
 from fastgan.data.size import Size, as_size
 from fastgan.data.source import Together
@@ -25,7 +26,7 @@ from fastgan.data.sources.two_sides import TwoSides
 _LOADERS: dict[str, Callable[[], ImageData | Points]] = {"digits": digits, "emoji": emoji, "ring": ring, "grid": grid}
 
 # Of these the parts are settled, and the name alone is the training part.
-_PARTED: dict[str, Callable[[str], Any]] = {"fluent": fluent}
+_PARTED: dict[str, Callable[[str], Any]] = {"fluent": fluent, "photos": photos}
 _NAMED = (*_LOADERS, *_PARTED)
 
 
@@ -85,7 +86,7 @@ def absolute(name: str) -> str:
         path, at, split = (rest, "", "") if os.path.exists(rest) else rest.partition("@")
         return f"{prefix}:{os.path.abspath(path)}{at}{split}" if os.path.exists(path) else name
     said = parsed(name)
-    if said.path in _NAMED or not os.path.exists(said.path):
+    if said.path in _LOADERS or not os.path.exists(said.path):
         return name
     return str(said._replace(path=os.path.abspath(said.path)))
 
@@ -107,7 +108,7 @@ def _named(
     said = parsed(name)
     if said.path in _LOADERS:
         return _part(_LOADERS[said.path](), said)
-    if said.path in _PARTED:
+    if said.path in _PARTED and not os.path.exists(said.path):  # a folder of that name goes first
         _check_whole(said)
         return _PARTED[said.path](said.part or TRAIN)
     if name.startswith(("hf:", "hf-stream:")):

@@ -67,11 +67,12 @@ class Decoded(Dataset[Read | Exception]):
     def __init__(self, source: Any) -> None:
         self.source = source
 
-    def __getitem__(self, indices: Sequence[int]) -> Read | Exception:
-        """The batch, or the error to raise."""
+    def __getitem__(self, chosen: Sequence[tuple[Any, ...]]) -> Read | Exception:
+        """chosen: (index,) of each row, or (index, place) where windows are cut.   ->   the batch, or the error to
+        raise."""
         try:
             with quiet():
-                read = [self.source.read(index) for index in indices]
+                read = [self.source.read(*each) for each in chosen]
         except Exception as error:
             return error
         return stacked([row for row, _ in read], [note for _, notes in read for note in notes])

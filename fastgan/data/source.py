@@ -92,12 +92,20 @@ class Tensors:
     """Fields in memory.
 
     tensors: images (N, C, H, W), uint8 or floating point in [-1, 1]; labels (N,) int64; vectors (N, size) floating
-    point; tokens (N, length) int64; all of as many rows.   labels: the names of the classes of `label`.
+    point; tokens (N, length) int64; all of as many rows.   labels: the names of the classes of `label`.   windows:
+    the fields of images of which windows are cut.
     """
 
-    def __init__(self, name: str, tensors: Mapping[str, Tensor], classes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        tensors: Mapping[str, Tensor],
+        classes: Sequence[str] = (),
+        windows: Mapping[str, Images] | None = None,
+    ) -> None:
         self.name = name
         self.classes = tuple(classes)
+        self.windows = dict(windows or {})
         self.tensors = {key: _checked(values, key) for key, values in tensors.items()}
         _check_alike(name, {key: len(values) for key, values in self.tensors.items()})
 
@@ -106,15 +114,24 @@ class Tensors:
 
     @cached_property
     def fields(self) -> dict[str, Field]:
-        return {name: _field(values, self.classes) for name, values in self.tensors.items()}
+        return {name: _field(values, self.classes) for name, values in self.tensors.items()} | self.windows
 
     @property
     def groups(self) -> tuple[tuple[str, ...], ...]:
         return (tuple(self.fields),)
 
     def adapted(self, wanted: Mapping[str, Field]) -> Tensors:
-        check_as_wanted(self.name, self.fields, wanted)
-        return Tensors(self.name, {name: self.tensors[name] for name in wanted}, self.classes)
+        cut = {name: field for name, field in wanted.items() if isinstance(field, Images) and field.fit == "cut"}
+        whole = {**wanted, **{name: self._whole(name, field) for name, field in cut.items()}}
+        check_as_wanted(self.name, self.fields, whole)
+        return Tensors(self.name, {name: self.tensors[name] for name in wanted}, self.classes, cut)
+
+    def _whole(self, name: str, window: Images) -> Field:
+        """What the field must be so that the window can be cut of it: as it is where that is large enough."""
+        have = self.tensors.get(name)
+        if have is None or have.dim() != 4 or have.shape[2] < window.height or have.shape[3] < window.width:
+            return window
+        return replace(window, height=have.shape[2], width=have.shape[3])
 
 
 class Brought:
@@ -183,6 +200,7 @@ class Together(Rows):
         _check_alike(name, {key: len(source) for key, (source, _) in self._of.items()})
         if all(hasattr(source, "tensors") for source, _ in self._of.values()) and self.fields:
             self.tensors = {key: source.tensors[there] for key, (source, there) in self._of.items()}
+            self._check_wholes()
 
     def __len__(self) -> int:
         return len(next(iter(self._of.values()))[0])
@@ -231,6 +249,13 @@ class Together(Rows):
             row[key] = values[there]
             notes += said
         return row, notes
+
+    def _check_wholes(self) -> None:
+        """ValueError where windows are cut of images of different size: their places would not be the same."""
+        sizes = {key: tuple(self.tensors[key].shape[2:]) for key in self.windows}
+        if len({*sizes.values()}) > 1:
+            said = ", ".join(f"{width}x{height} of {key}" for key, (height, width) in sizes.items())
+            raise ValueError(f"{self.name}: windows of one place need pictures of one size, not {said}")
 
     def picture_name(self, index: int) -> str:
         source, _ = next(iter(self._of.values()))

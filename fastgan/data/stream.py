@@ -21,6 +21,7 @@ from fastgan.data.order import Order
 from fastgan.data.problems import Ledger, Note, printable
 from fastgan.data.readers import Checks, Drawn
 from fastgan.data.samples import Read, checked, chosen_of, seeded, stacked
+from fastgan.data.windows import MIDDLE, Windows, cut, windows_of
 
 BLOCK = 4096  # images that are shuffled among each other, about
 THREADS = 8  # that decode, at most
@@ -46,6 +47,7 @@ class StreamPictures(Pictures):
             try:
                 with quiet():
                     row, _ = self.read(item)
+                    row = cut(row, windows_of(self.name, self.fields, self.groups[0]))
             except Unusable:
                 continue
             yield as_item(row)
@@ -178,7 +180,7 @@ class _Batches(IterableDataset):
                 order, changes, _ = self.order.draw(block.epoch, block.number, self.order.rank, len(block.items))
                 for k in range(used, batches):
                     rows = slice(k * self.order.rows, (k + 1) * self.order.rows)
-                    yield self._read(block, order[rows].tolist(), threads), changes.of(rows)
+                    yield self._read(block, order[rows].tolist(), changes.places[rows], threads), changes.of(rows)
                 used = 0
 
     def _count(self, items: Sequence[Any]) -> int:
@@ -225,10 +227,15 @@ class _Batches(IterableDataset):
         for group in zip(*[iter(self.source)] * ranks):
             yield group[rank]
 
-    def _read(self, block: _Block, rows: Sequence[int], threads: ThreadPoolExecutor) -> Read:
+    def _read(self, block: _Block, rows: Sequence[int], places: Tensor, threads: ThreadPoolExecutor) -> Read:
         if isinstance(self.source, StreamPictures):
             with quiet():
-                pictures = list(threads.map(lambda i: self._picture(self.source, block.items, i), rows))
+                fields = self.source.fields
+                windows = windows_of(self.source.name, fields, self.source.groups[0])
+                each = places.tolist() if windows else [MIDDLE] * len(rows)
+                pictures = list(
+                    threads.map(lambda i, at: self._picture(self.source, block.items, i, windows, at), rows, each)
+                )
             return stacked([row for row, _ in pictures], [note for _, notes in pictures for note in notes])
         names = [f"item {block.number * self.size + i} of the stream" for i in rows]
         found = []
@@ -245,13 +252,16 @@ class _Batches(IterableDataset):
         return read
 
     @staticmethod
-    def _picture(source: StreamPictures, items: Sequence[Any], i: int) -> tuple[Row, list[Note]]:
+    def _picture(
+        source: StreamPictures, items: Sequence[Any], i: int, windows: Windows, place: tuple[int, int]
+    ) -> tuple[Row, list[Note]]:
         """Item i of the block, or the next of the block that can be used."""
         notes: list[Note] = []
         for step in range(min(len(items), IN_A_ROW)):
             item = items[(i + step) % len(items)]
             try:
                 row, converted = source.read(item)
+                row = cut(row, windows, place)
             except Unusable as reason:
                 notes.append(Note(printable(source.item_name(item)), str(reason), True))
                 continue

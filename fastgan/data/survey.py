@@ -47,6 +47,8 @@ class Survey(NamedTuple):
             said.append(f"{gray:,} of {n:,} pictures are gray: training in color, --channels 1 for gray")
         elif channels == 1 and gray < n:
             said.append(f"{n - gray:,} of {n:,} pictures are in color, and are made gray; --channels 3 for color")
+        if fit == "cut":
+            return [f"{name}: {line}{part}" for line in [*said, f"windows of {made} are cut from the pictures"]]
         small, large = used[used < resolution], used[used > resolution]
         if len(large):
             half = f", half of them {int(np.median(used)):,} or more" if used.min() < used.max() else ""

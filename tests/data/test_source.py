@@ -325,7 +325,7 @@ class TestHeightAndWidth:
                 load(data, size)
 
     def test_refuses_another_fit(self):
-        with pytest.raises(ValueError, match="fit must be 'crop' or 'stretch', not 'squeeze'"):
+        with pytest.raises(ValueError, match="fit must be 'crop', 'stretch' or 'cut', not 'squeeze'"):
             Images(3, 8, 8, "squeeze")
 
 

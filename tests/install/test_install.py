@@ -156,6 +156,7 @@ def test_a_wheel_without_compiled_ops_is_for_every_platform(
     names = zipfile.ZipFile(wheel).namelist()
     assert "fastgan/backend.py" in names
     assert "fastgan/data/assets/digits.png" in names
+    assert "fastgan/data/assets/photos/train/fig.jpg" in names
     assert not [name for name in names if name.endswith(".so")]
 
 
