@@ -8,9 +8,10 @@ from fastgan.fusion import unfuse
 from fastgan.runs import load
 from fastgan.systems import Translator, names
 from fastgan.systems.registry import find
-from fastgan.training import Step, Trainer
+from fastgan.training import Step, Trainer, graph
 from tests.systems.every import noise, rows, small
 from tests.training.states import same, state
+from tests.training.tape import TapeRecorder
 
 TRANSLATORS = [name for name in names() if issubclass(find(name), Translator)]
 SETTINGS = {"batch_size": 2, "samples": 2, "sample_every": 2, "checkpoint_every": 2, "device": "cpu", "flip": True,
@@ -40,6 +41,25 @@ def test_a_run_goes_on_bit_for_bit(name, tmp_path):
         assert result.isfinite().all()
         assert result.shape[2:] == tuple(side * system.scale for side in pictures.shape[2:])
     assert list((tmp_path / "stopped" / "samples").glob("*.png"))
+
+
+@pytest.mark.parametrize("name", TRANSLATORS)
+def test_a_step_can_be_recorded(name, monkeypatch):
+    """As a graph: the same numbers, pools and augmentation among them, and nothing that waits for the host."""
+    monkeypatch.setitem(graph.RECORDERS, "cpu", TapeRecorder)
+    loops = []
+    for how in (False, "auto"):
+        system = made(name, pool=3, augment="translation")
+        loops.append((system, Step(system, precision="float32", graph=how)))
+    for number in range(8):
+        batch = rows(loops[0][0], 2, number)
+        for _, step in loops:
+            torch.manual_seed(number)
+            step(batch)
+    (eager, _), (recorded, step) = loops
+    assert step.reason == ""
+    assert step._replayed.recorded == 1
+    assert same(dict(eager.state_dict()), dict(recorded.state_dict()))
 
 
 @pytest.mark.parametrize("name", TRANSLATORS)
