@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fastgan.data.batches import Batches
     from fastgan.data.fields import Batch, Images, Labels, Texts, Vectors
     from fastgan.data.gaussians import Points
+    from fastgan.data.hints import hints_of, read_hints
     from fastgan.data.images import ImageData
     from fastgan.data.panel import Panel
     from fastgan.data.pictures import draw, enlarged, grid, save_picture, save_png, scatter, to_uint8
@@ -41,8 +42,10 @@ _NAMES = {
     "draw": "pictures",
     "enlarged": "pictures",
     "grid": "pictures",
+    "hints_of": "hints",
     "load": "registry",
     "names": "registry",
+    "read_hints": "hints",
     "save_picture": "pictures",
     "save_png": "pictures",
     "scatter": "pictures",
@@ -53,7 +56,7 @@ _NAMES = {
 
 __all__ = [
     "Apart", "Batch", "Batches", "ImageData", "Images", "Labels", "Panel", "Points", "Source", "Texts", "Together",
-    "Vectors", "Vocabulary", "draw", "enlarged", "grid", "load", "names", "save_picture", "save_png", "scatter",
+    "Vectors", "Vocabulary", "draw", "enlarged", "grid", "hints_of", "load", "names", "read_hints", "save_picture", "save_png", "scatter",
     "source_of", "take", "to_uint8",
 ]  # fmt: skip
 
