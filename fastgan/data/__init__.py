@@ -56,8 +56,8 @@ _NAMES = {
 
 __all__ = [
     "Apart", "Batch", "Batches", "ImageData", "Images", "Labels", "Panel", "Points", "Source", "Texts", "Together",
-    "Vectors", "Vocabulary", "draw", "enlarged", "grid", "hints_of", "load", "names", "read_hints", "save_picture", "save_png", "scatter",
-    "source_of", "take", "to_uint8",
+    "Vectors", "Vocabulary", "draw", "enlarged", "grid", "hints_of", "load", "names", "read_hints", "save_picture",
+    "save_png", "scatter", "source_of", "take", "to_uint8",
 ]  # fmt: skip
 
 
