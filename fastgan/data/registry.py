@@ -12,6 +12,7 @@ from fastgan.data.emoji import emoji
 from fastgan.data.fluent import fluent
 from fastgan.data.folder import RULES, Folder
 from fastgan.data.gaussians import Points, grid, ring
+from fastgan.data.heads import Heads, eyes, heads
 from fastgan.data.hub import TABLES, is_hugging_face, is_table, load_hub, wrapped
 from fastgan.data.images import ImageData
 from fastgan.data.lazy import Pictures
@@ -26,7 +27,7 @@ from fastgan.data.sources.two_sides import TwoSides
 _LOADERS: dict[str, Callable[[], ImageData | Points]] = {"digits": digits, "emoji": emoji, "ring": ring, "grid": grid}
 
 # Of these the parts are settled, and the name alone is the training part.
-_PARTED: dict[str, Callable[[str], Any]] = {"fluent": fluent, "photos": photos}
+_PARTED: dict[str, Callable[[str], Any]] = {"fluent": fluent, "photos": photos, "heads": heads, "eyes": eyes}
 _NAMED = (*_LOADERS, *_PARTED)
 
 
@@ -44,7 +45,7 @@ def load(
     target: str | os.PathLike[str] | None = None,
     source: str | None = None,
     rules: int = RULES,
-) -> ImageData | Points | Pictures | Together | TwoSides:
+) -> ImageData | Points | Pictures | Together | TwoSides | Heads:
     """A data set, as it is or brought to `resolution` pixels, a side or (height, width), and to 1 or 3 channels.
 
     name: one of `names()`; a folder of pictures; a .parquet or .arrow file or a folder of them; `hf:NAME`,
@@ -93,7 +94,7 @@ def absolute(name: str) -> str:
 
 def _named(
     name: Any, target: Any, source: str | None, rules: int
-) -> ImageData | Points | Pictures | Together | TwoSides:
+) -> ImageData | Points | Pictures | Together | TwoSides | Heads:
     name = _text(name)
     if target is not None:
         name = f"{name}{TO}{_text(target)}"

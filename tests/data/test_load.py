@@ -95,7 +95,7 @@ class TestLoad:
         assert torch.equal(load("emoji").images, before)
 
     def test_names_are_those_it_accepts(self):
-        assert names() == ("digits", "emoji", "ring", "grid", "fluent", "photos")
+        assert names() == ("digits", "emoji", "ring", "grid", "fluent", "photos", "heads", "eyes")
 
     @pytest.mark.parametrize(
         ("name", "message"),
