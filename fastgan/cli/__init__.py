@@ -17,8 +17,8 @@ from fastgan.messages import heard_by
 from fastgan.options import groups, known_as, nearest, options
 
 COMMANDS = (
-    "train", "sample", "augment", "interpolate", "arithmetic", "project", "evaluate", "report", "export", "explain",
-    "systems", "bench", "doctor",
+    "train", "sample", "translate", "augment", "interpolate", "arithmetic", "project", "evaluate", "report", "export",
+    "explain", "systems", "bench", "doctor",
 )  # fmt: skip
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fastgan.cli.drawing import add_run_options, folder_name
+from fastgan.cli.drawing import add_run_options, folder_name, trained
 
 
 def add(subparsers: Any) -> None:
@@ -30,7 +30,6 @@ def run(args: argparse.Namespace) -> int:
     from fastgan.data import load as data_of
     from fastgan.data import save_png, to_uint8
     from fastgan.files import check_folder
-    from fastgan.runs import load
     from fastgan.runs.augment import augment
     from fastgan.systems import Translator
 
@@ -40,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} is there already: choose a new folder or an empty one")
     check_folder(folder.parent, folder)
-    system = load(args.run, averaged=not args.raw, which=args.checkpoint, device=args.device, system=args.system)
+    system = trained(args)
     name = args.data
     if name is None and isinstance(system, Translator):
         name = _trained_on(args.run, args.checkpoint)

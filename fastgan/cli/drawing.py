@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fastgan.systems import Generative
+    from fastgan.systems import Generative, System
 
 BLOCK = 16  # latents drawn at once: sample i is the same whatever is drawn after it
 MOST = 100_000  # samples that have a number
@@ -44,18 +44,22 @@ def system_of(args: argparse.Namespace) -> Generative:
     """The trained system that the options name, one that samples. ValueError, OSError as `fastgan.load`."""
     if not 0 <= args.seed < 2**63:
         raise ValueError(f"--seed must lie in 0..2**63 - 1, not {args.seed}")
+    from fastgan.systems import Generative, Translator
+
+    system = trained(args)
+    if isinstance(system, Generative):
+        return system
+    what = "fastgan translate uses it" if isinstance(system, Translator) else f"in Python: fastgan.load({args.run!r})"
+    raise ValueError(f"{args.run} was trained by {system.name}, which makes nothing of random numbers; {what}")
+
+
+def trained(args: argparse.Namespace) -> System:
+    """The trained system that `add_run_options` name, of any kind. ValueError, OSError as `fastgan.load`."""
     if Path(args.run).suffix == ".safetensors" and (args.raw or args.checkpoint != "last"):
         raise ValueError(f"{args.run} holds one set of weights; --raw and --checkpoint choose among those of a run")
     from fastgan.runs import load
-    from fastgan.systems import Generative
 
-    system = load(args.run, averaged=not args.raw, which=args.checkpoint, device=args.device, system=args.system)
-    if not isinstance(system, Generative):
-        raise ValueError(
-            f"{args.run} was trained by {system.name}, which makes nothing of random numbers; in Python: "
-            f"fastgan.load({args.run!r})"
-        )
-    return system
+    return load(args.run, averaged=not args.raw, which=args.checkpoint, device=args.device, system=args.system)
 
 
 def check_out(out: str, *suffixes: str) -> str:

@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     build(Config, _settings(given), "")
     from fastgan.distributed import join, leave
     from fastgan.runs.run import quoted
+    from fastgan.systems import Translator
 
     ranks = join(given.get("device", "auto"))
     trainer = _resumed(given) if "resume" in given else _started(given, ranks)
@@ -75,9 +76,11 @@ def run(args: argparse.Namespace) -> int:
     if ranks.first and done:
         print(f"{trainer.run.path} has done its {steps} steps; --steps N with a larger N trains it on")
     elif ranks.first:
-        print(
-            f"{trainer.run.path}: {trainer.step} steps done; `fastgan sample {quoted(trainer.run.path)}` draws from it"
-        )
+        run, kind = quoted(trainer.run.path), trainer.system
+        used = f"`fastgan sample {run}` draws from it"
+        if isinstance(kind, Translator):
+            used = f"`fastgan translate {run} PICTURES --out DIR` uses it"
+        print(f"{trainer.run.path}: {trainer.step} steps done; {used}")
     if ranks.count > 1:
         ranks.gather(None)  # all have come here
         leave(0)

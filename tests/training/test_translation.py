@@ -1,0 +1,116 @@
+"""Pictures of any size through a translator: continued, resized, in tiles."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fastgan.runs.translation import translated
+from fastgan.systems import Translator
+
+
+@dataclass(frozen=True)
+class Options:
+    resolution: int = 16
+    channels: int = 3
+
+
+class Local(Translator):
+    """Halves, doubles and looks eight pixels around itself; `scale` times as large."""
+
+    name = "local"
+    Config = Options
+    takes: ClassVar = {"mask": "where", "reference": "whose brightness"}
+    multiple, least, fixed, halo = 4, 8, None, 12
+
+    def __init__(self, scale=1):
+        super().__init__(Options())
+        torch.manual_seed(0)
+        self.scale = scale
+        self.down, self.up = nn.Conv2d(3, 8, 4, 2, 1), nn.ConvTranspose2d(8, 3, 4, 2, 1)
+        self.sizes = []
+
+    def phases(self):
+        return []
+
+    def forward(self, images, direction=None, **inputs):
+        self.sizes.append(tuple(images.shape[2:]))
+        made = self.up(torch.relu(self.down(images)))
+        if "mask" in inputs:
+            made = torch.where(inputs["mask"] > 0, made, images)
+        if "reference" in inputs:
+            made = made + inputs["reference"].mean()
+        return F.interpolate(made, scale_factor=self.scale, mode="nearest")
+
+
+@pytest.fixture
+def image():
+    return torch.rand(1, 3, 52, 75, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+@pytest.mark.parametrize("scale", [1, 4])
+@pytest.mark.parametrize("tile", [8, 13, 64])
+def test_tiles_are_the_whole(image, scale, tile):
+    system = Local(scale)
+    inputs = {"mask": (image[:, :1] > 0).float(), "reference": torch.full((1, 3, 9, 9), 0.1)}
+    whole = translated(system, image, inputs=inputs, tile=0)
+    assert whole.shape == (1, 3, 52 * scale, 75 * scale)
+    assert system.sizes == [(52, 76)]
+    torch.testing.assert_close(translated(system, image, inputs=inputs, tile=tile), whole, rtol=0, atol=1e-6)
+    assert len(system.sizes) > 2
+
+
+def test_too_small_a_halo_shows(image):
+    """Else the test before would pass with tiles that see nothing around them."""
+    system = Local()
+    whole = translated(system, image, tile=0)
+    system.halo = 0
+    assert (translated(system, image, tile=16) - whole).abs().max() > 1e-3
+
+
+def test_large_ones_go_in_tiles_by_themselves(image, monkeypatch):
+    monkeypatch.setattr("fastgan.runs.translation.LARGE", 50 * 50)
+    monkeypatch.setattr("fastgan.runs.translation.TILE", 32)
+    system = Local()
+    translated(system, image)
+    assert max(width for _, width in system.sizes) == 32 + 2 * 12
+    system.halo = None
+    system.sizes.clear()
+    translated(system, image)
+    assert system.sizes == [(52, 76)]
+
+
+def test_one_size_alone(image):
+    system = Local()
+    system.fixed, system.halo = (16, 16), None
+    made = translated(system, image, inputs={"mask": (image[:, :1] > 0).float()})
+    assert made.shape == image.shape
+    assert system.sizes == [(16, 16)]
+
+
+def test_continued_by_reflection():
+    image = torch.arange(9.0).view(1, 1, 1, 9).expand(1, 3, 8, 9) / 10
+    seen = []
+    system = Local()
+    system.forward = lambda images, direction=None, **inputs: seen.append(images) or images
+    translated(system, image)
+    assert torch.allclose(seen[0][0, 0, 0], torch.tensor([*range(9), 7, 6, 5]) / 10)
+
+
+def test_what_cannot_be_done(image):
+    system = Local()
+    with pytest.raises(ValueError, match="multiples of 4, at least 8 pixels, not 76x4"):
+        translated(system, image[:, :, :4])
+    system.halo = None
+    with pytest.raises(ValueError, match=r"local looks at the whole picture.*leave tile out"):
+        translated(system, image, tile=16)
+
+
+def test_results_lie_in_range(image):
+    system = Local()
+    with torch.no_grad():
+        system.up.bias.fill_(3)
+    assert translated(system, image).max() == 1
