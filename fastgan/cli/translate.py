@@ -42,6 +42,12 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--mask", metavar="PICTURE", help="for a system that fills in: white where a picture is missing"
     )
+    parser.add_argument(
+        "--hints",
+        metavar="FILE",
+        help="for a system that takes colors at points: lines `x y #rrggbb [size]`, JSON, or a picture that is "
+        "transparent elsewhere",
+    )
     parser.add_argument("--tile", type=int, metavar="N", help="pixels a side of tiles; 0: whole (default: as needed)")
     parser.add_argument("--sheet", metavar="FILE", help="a picture of all, before beside after (at most 64)")
     parser.add_argument("--gif", metavar="FILE", help="the same as a GIF that goes from before to after")
@@ -53,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
     from fastgan.data import save_picture
     from fastgan.data.decode import Unusable
+    from fastgan.data.hints import read_hints
     from fastgan.data.pictures import FORMATS, to_uint8
     from fastgan.data.problems import printable
     from fastgan.files import check_file
@@ -72,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
             f"{args.run} was trained by {system.name}, which translates nothing: fastgan sample draws from it"
         )
     direction = system.way(args.direction)
-    given = {name: Path(value) for name in ("reference", "mask") if (value := getattr(args, name)) is not None}
+    given = {name: Path(value) for name in ("reference", "mask", "hints") if (value := getattr(args, name)) is not None}
     for name in given:
         if name not in system.takes:
             accepted = (
@@ -89,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
             inputs = {} if reference is None else {"reference": reference}
             if "mask" in given:
                 inputs["mask"] = mask(given["mask"], image)
+            if "hints" in given:
+                inputs["hints"] = read_hints(given["hints"], *image.shape[2:])
             made = translated(system, image, direction, inputs, args.tile)
         except (Unusable, ValueError, OSError) as error:
             if len(asked) == 1:
