@@ -8,20 +8,23 @@
 """
 
 from fastgan.networks import dcgan, perceptron, residual, resize_dcgan
+from fastgan.networks.context_encoder import context_encoder
 from fastgan.networks.patchgan import patchgan
 from fastgan.networks.resnet_translator import resnet_translator
-from fastgan.networks.srgan import SRGANGenerator
+from fastgan.networks.srgan import SRGANGenerator, srgan_discriminator
 from fastgan.networks.unet import UNet
 from fastgan.networks.vgg import vgg19
 
 __all__ = [
     "SRGANGenerator",
     "UNet",
+    "context_encoder",
     "dcgan",
     "patchgan",
     "perceptron",
     "residual",
     "resize_dcgan",
     "resnet_translator",
+    "srgan_discriminator",
     "vgg19",
 ]

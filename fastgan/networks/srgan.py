@@ -1,7 +1,10 @@
-"""SRGAN's generator: Ledig et al., "Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial
-Network", 2017."""
+"""The networks of SRGAN: Ledig et al., "Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial
+Network", 2017, figure 4."""
 
 from __future__ import annotations
+
+import math
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -41,3 +44,19 @@ class SRGANGenerator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x)
         return self.last(x + self.trunk(x))
+
+
+def srgan_discriminator(width: int = 64, resolution: int = 96, channels: int = 3) -> nn.Sequential:
+    """(N, channels, resolution, resolution) -> (N, 1) logits
+
+    width: channels of the largest maps; they double at each size, four times halved, up to 8 times as many. The hidden
+    dense layer has 16 times as many units.
+    """
+    widths = [width * min(2 ** (layer // 2), 8) for layer in range(8)]
+    layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(0.2, True)]
+    for layer, (before, after) in enumerate(pairwise(widths), start=1):
+        stride = 1 + layer % 2
+        layers += [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU(0.2, True)]
+    pixels = math.ceil(resolution / 16) ** 2
+    dense = nn.Linear(widths[-1] * pixels, 16 * width)
+    return nn.Sequential(*layers, nn.Flatten(), dense, nn.LeakyReLU(0.2, True), nn.Linear(16 * width, 1))

@@ -30,6 +30,8 @@ _CLASSES = {
     "pix2pix": "fastgan.systems.pix2pix:Pix2Pix",
     "cyclegan": "fastgan.systems.cyclegan:CycleGAN",
     "simgan": "fastgan.systems.simgan:SimGAN",
+    "srgan": "fastgan.systems.srgan:SRGAN",
+    "context-encoder": "fastgan.systems.context_encoder:ContextEncoder",
 }
 _registered: dict[str, type[System]] = {}
 

@@ -18,9 +18,20 @@ from fastgan.networks import dcgan, perceptron, residual, resize_dcgan
         (lambda: networks.patchgan(), 2_764_737),  # 2.765 M
         (lambda: networks.patchgan(6, norm="batch"), 2_768_705),  # 2.769 M
         (lambda: networks.SRGANGenerator(), 1_547_350),
+        (lambda: networks.srgan_discriminator(), 23_563_649),
+        (lambda: networks.context_encoder(), 71_124_544),
         (lambda: networks.vgg19(), 20_024_384),  # torchvision's vgg19().features
     ],
-    ids=["pix2pix", "cyclegan", "patchgan of cyclegan", "patchgan of pix2pix", "srgan", "vgg"],
+    ids=[
+        "pix2pix",
+        "cyclegan",
+        "patchgan of cyclegan",
+        "patchgan of pix2pix",
+        "srgan",
+        "discriminator of srgan",
+        "context encoder",
+        "vgg",
+    ],
 )
 def test_sizes_are_the_published_ones(network, parameters: int) -> None:
     with torch.device("meta"):
@@ -35,6 +46,9 @@ def test_sizes_are_the_published_ones(network, parameters: int) -> None:
         (lambda: networks.patchgan(6, 4), (6, 64, 32), (1, 6, 2)),
         (lambda: networks.patchgan(3, 4, 1, "batch"), (3, 16, 16), (1, 6, 6)),
         (lambda: networks.SRGANGenerator(8, 1, 1), (1, 8, 6), (1, 32, 24)),
+        (lambda: networks.srgan_discriminator(4, 24, 1), (1, 24, 24), (1,)),
+        (lambda: networks.context_encoder(4, 32, 16, 8, 1), (1, 32, 32), (1, 16, 16)),
+        (lambda: networks.context_encoder(4, 32, 32, 8, 1), (1, 40, 48), (1, 40, 48)),
         (lambda: networks.vgg19(2), (3, 32, 48), (16, 2, 3)),
         (lambda: dcgan.generator(8, 4, 32, 1), (8, 1, 1), (1, 32, 32)),
         (lambda: dcgan.generator(8, 4, 32, 1, "resize"), (8, 1, 1), (1, 32, 32)),

@@ -13,7 +13,12 @@ N = 4  # images a batch
 
 def images(system, seed, count=N):
     values = torch.rand(count, *system.image_shape, generator=torch.Generator().manual_seed(seed), dtype=system.dtype)
-    return (values.flatten(1) if system.makes == "vector" else values) * 2 - 1
+    return (values.flatten(1) if field(system) == "vector" else values) * 2 - 1
+
+
+def field(system):
+    """Of a batch, that it trains on."""
+    return getattr(system, "makes", "image")
 
 
 def weights(network):
@@ -40,7 +45,7 @@ def same_after_three_steps(system, plain, names=("generator", "discriminator"), 
     for seed in range(3):
         batch = images(system, seed, N * system.batches)
         torch.manual_seed(seed)
-        ours(Batch(**{system.makes: batch}, **({} if labels is None else {"label": labels})))
+        ours(Batch(**{field(system): batch}, **({} if labels is None else {"label": labels})))
         torch.manual_seed(seed)
         theirs(batch)
     for network, copy, first in zip(networks, copies, before):
