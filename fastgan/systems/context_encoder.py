@@ -29,7 +29,7 @@ HOLES = ("center", "random")
 
 @dataclass(frozen=True)
 class ContextEncoderConfig(Options):
-    """Defaults of the authors' code. (Its batches are of 64 pictures.)"""
+    """Defaults of the authors' code."""
 
     resolution: int = option(128, "pixels a side", choices=(32, 64, 128, 256))
     channels: int = option(3, "of an image", least=1)
@@ -88,6 +88,10 @@ class ContextEncoder(Translator):
         options = {"resolution": 64, "width": 32, "bottleneck": 512, "overlap": 2}
         return Preset(options, {"batch_size": 16})
 
+    @classmethod
+    def paper(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:
+        return Preset({}, {"batch_size": 64})
+
     def __init__(self, config: ContextEncoderConfig) -> None:
         super().__init__(config)
         self.centered = config.holes == "center"
@@ -127,12 +131,11 @@ class ContextEncoder(Translator):
     def holes(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(N, 1, H, W) bool, where pictures (N, C, H, W) are missing: in the middle; or, drawn from the generator, in
         `blocks` squares, which together cover at most a quarter."""
-        height, width = images.shape[2:]
         if self.centered:
-            hole = torch.zeros(len(images), 1, height, width, dtype=torch.bool, device=images.device)
-            missing = slice(self.window.start + self.config.overlap, self.window.stop - self.config.overlap)
-            hole[..., missing, missing] = True
-            return hole
+            margin = self.config.resolution // 4 + self.config.overlap
+            missing = images[:, :1, margin:-margin, margin:-margin]
+            return F.pad(torch.ones_like(missing), [margin] * 4) > 0
+        height, width = images.shape[2:]
         drawn = uniform((len(images), 3 * self.config.blocks), self, generator, 0.0).to(images.device)
         size, top, left = drawn.view(-1, 3, self.config.blocks, 1, 1).unbind(1)  # (N, blocks, 1, 1)
         most = min(height, width) / (2 * self.config.blocks**0.5)

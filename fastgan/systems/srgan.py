@@ -27,7 +27,7 @@ CROP = 96  # pixels a side of the paper's windows
 
 @dataclass(frozen=True)
 class SRGANConfig(Options):
-    """Defaults of the paper, which has batches of 16."""
+    """Defaults of the paper."""
 
     resolution: int = option(CROP, "pixels a side of the large pictures in training; of the small ones a quarter",
                              multiple=SCALE, least=16)  # fmt: skip
@@ -76,6 +76,10 @@ class SRGAN(Translator):
         stage = (steps or STEPS) * 3 // 4
         options = {"resolution": 64, "width": 32, "blocks": 4, "learning_rate": 1e-3, "pretrain": stage}
         return Preset(options, {"batch_size": 8, "steps": STEPS})
+
+    @classmethod
+    def paper(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:
+        return Preset({}, {"batch_size": 16})
 
     def __init__(self, config: SRGANConfig) -> None:
         super().__init__(config)

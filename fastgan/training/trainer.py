@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from fastgan.runs.typed import Changes, Given
 
-ONE_VALUE = "Expected more than 1 value per channel"  # of PyTorch's batch norm
+ONE_VALUE = "value per channel when training"  # that a batch norm wants more of: PyTorch's and FastGAN's say so
 IMAGES, POINTS = 64, 1000  # in a picture of samples, where it was not asked for
 
 

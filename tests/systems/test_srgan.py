@@ -5,13 +5,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastgan import unfuse
+from fastgan import Trainer, unfuse
 from fastgan.data import Batch
 from fastgan.systems import create
 from fastgan.systems.srgan import shrunk
 from fastgan.training import Step
+from tests.systems.every import noise
 from tests.systems.plain_loop import batch_norm, conv, images, leaves, linear, same_after_three_steps
+from tests.training.states import same, state
 
+QUIET = {"sample_every": 0, "evaluate_every": 0, "health": False, "precision": "float32", "batch_size": 4}
 SMALL = {"resolution": 16, "width": 4, "blocks": 2, "discriminator_width": 2}
 
 
@@ -82,7 +85,7 @@ def low(high):
 
 
 def reference(pretrain, drop_after=0, pixel=1.0, weight=1e-3):
-    """`pretrain` steps by the squared error; then updates of the discriminator, and of the generator against the new."""
+    """`pretrain` steps by the squared error; then updates of the discriminator, and of the generator against it."""
 
     def plain(g, d=None):
         alone = torch.optim.Adam(leaves(g), lr=1e-4, betas=(0.9, 0.999))
@@ -196,3 +199,21 @@ class TestPictures:
 def test_says_what_is_wrong(option, value, message):
     with pytest.raises(ValueError, match=message):
         small(**{option: value})
+
+
+class TestResume:
+    """A run that goes on is in the stage where it was."""
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("end", [1, 2, 3])
+    def test_over_the_boundary_of_the_stages(self, tmp_path, end):
+        def train(out, steps):
+            torch.manual_seed(0)
+            system = small(pretrain=2, drop_after=1)
+            return Trainer(system, noise(system, 12), out=out, steps=steps, device="cpu", **QUIET)
+
+        train(tmp_path / "whole", 4).fit()
+        train(tmp_path / "parts", end).fit()
+        Trainer.resume(tmp_path / "parts", data=noise(small(), 12)).fit(4)
+        assert same(*(state(tmp_path / name)["system"] for name in ("whole", "parts")))
+        assert same(*(state(tmp_path / name)["optimizers"] for name in ("whole", "parts")))

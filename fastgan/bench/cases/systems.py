@@ -26,6 +26,7 @@ from fastgan.training.step import Step
 DTYPES = ("float32", "bfloat16")
 BATCH = 64
 OF = {"pix2pix": 8, "cyclegan": 4}  # of systems with other batches
+OF = {"pix2pix": 8, "srgan": 8, "context-encoder": 32}  # of systems with other batches
 # At 32x32 pixels, where no others are said; the residual networks and those with many layers at widths of which a step
 # takes about a second.
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -37,6 +38,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "pix2pix": {"resolution": 64, "width": 32},
     "cyclegan": {"resolution": 64, "width": 32, "blocks": 3},
     "simgan": {"pretraining": 0, "discriminator_pretraining": 0, "history": 1600, "width": 32},
+    "srgan": {"resolution": 64, "blocks": 8, "discriminator_width": 32, "pretrain": 0},
+    "context-encoder": {"resolution": 64, "width": 32, "bottleneck": 512},
 }
 
 
