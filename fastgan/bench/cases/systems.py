@@ -25,8 +25,7 @@ from fastgan.training.step import Step
 
 DTYPES = ("float32", "bfloat16")
 BATCH = 64
-OF = {"pix2pix": 8, "cyclegan": 4}  # of systems with other batches
-OF = {"pix2pix": 8, "srgan": 8, "context-encoder": 32}  # of systems with other batches
+OF = {"pix2pix": 8, "cyclegan": 4, "srgan": 8, "context-encoder": 32}  # of systems with other batches
 # At 32x32 pixels, where no others are said; the residual networks and those with many layers at widths of which a step
 # takes about a second.
 OPTIONS: dict[str, dict[str, Any]] = {
