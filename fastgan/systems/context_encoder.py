@@ -126,7 +126,7 @@ class ContextEncoder(Translator):
         ]  # fmt: skip
 
     def inputs(self) -> dict[str, Field]:
-        return {"image": Images(*self.image_shape)}
+        return {"image": Images(*self.image_shape, fit="cut")}
 
     def holes(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(N, 1, H, W) bool, where pictures (N, C, H, W) are missing: in the middle; or, drawn from the generator, in

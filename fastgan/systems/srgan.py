@@ -122,7 +122,7 @@ class SRGAN(Translator):
         return 0.1 if dropped else 1.0
 
     def inputs(self) -> dict[str, Field]:
-        return {"image": Images(*self.image_shape)}
+        return {"image": Images(*self.image_shape, fit="cut")}
 
     def prepare(self, batch: Batch) -> State:
         return State(batch.image, self.generator(shrunk(batch.image)))

@@ -10,11 +10,9 @@ from fastgan.options import options
 from fastgan.systems import System, Translator, create
 from fastgan.systems.registry import find
 
-LARGE = ("wgan-gp", "sngan")  # that have no networks for 16x16 pixels
+LARGE = ("wgan-gp", "sngan", "context-encoder")  # that have no networks for 16x16 pixels
 STAGES = {"pretraining": 0, "discriminator_pretraining": 0}  # the last one at once
 SMALL = {"resolution": 16, "channels": 1, "width": 8, "latent": 8, "layers": 1, "blocks": 1, **STAGES}
-LARGE = ("wgan-gp", "sngan", "context-encoder")  # that have no networks for 16x16 pixels
-SMALL = {"resolution": 16, "channels": 1, "width": 8, "latent": 8, "layers": 1, "blocks": 1}
 
 
 def small(name: str, **given: object) -> System:

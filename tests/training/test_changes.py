@@ -17,9 +17,8 @@ OTHER = {  # a value that differs from the default, of every option that may cha
     "betas": (0.25, 0.75), "adversarial_betas": (0.25, 0.75), "clip_gradients": 0.5, "discriminator_steps": 3,
     "generator_batches": 2, "label_smoothing": 0.1, "label_noise": 0.1, "label_flips": 0.1, "augment": "color",
     "r1": 1.0, "r1_every": 2, "clip": 0.02, "penalty": 3.0, "class_weight": 0.5, "gamma": 0.7, "lambda_k": 0.01,
-    "l1": 10.0, "cycle": 5.0, "identity": 0.25, "regularization": 0.1,
-    "l1": 10.0, "cycle": 5.0, "identity": 0.25, "pretrain": 2, "pixel": 0.5, "adversarial": 0.1, "drop_after": 1,
-    "blocks": 2, "overlap": 1,
+    "l1": 10.0, "cycle": 5.0, "identity": 0.25, "regularization": 0.1, "pretrain": 2,
+    "pixel": 0.5, "adversarial": 0.1, "drop_after": 1, "blocks": 2, "overlap": 1,
 }  # fmt: skip
 
 
