@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fastgan.cli.drawing import add_options, system_of
+from fastgan.cli.drawing import add_options, trained, system_of
 from fastgan.metrics.registry import chosen, summary
 
 
@@ -15,7 +17,9 @@ def add(subparsers: Any) -> None:
         "evaluate",
         help="tell how good the samples of a run are",
         description=f"Compares samples with the data: {summary()}. Features come from a classifier that is trained on "
-        "the data once (seconds), or from --inception. The table also goes to RUN/evaluation.json.",
+        "the data once (seconds), or from --inception. Of a run that translates pictures: every example of it beside "
+        "the truth and beside what costs nothing, on the test part of its data. The table also goes to "
+        "RUN/evaluation.json.",
     )
     parser.add_argument("run", metavar="RUN", help="directory of the run, or a file that `fastgan export` made of it")
     parser.add_argument("--samples", type=int, metavar="N", help="(default: as many as the data, at most 10,000)")
@@ -24,6 +28,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--inception", metavar="FILE", help="features of this TorchScript file, which runs: only from whom you trust"
     )
+    parser.add_argument("--features", metavar="NAME", help="of a run that translates: small (default), or a file")
     parser.add_argument("--json", metavar="FILE", help="write the result to this file too")
     add_options(parser)
 
@@ -44,6 +49,11 @@ def run(args: argparse.Namespace) -> int:
     files = [check_file(args.json, what="--json")] if args.json else []
     if exported and args.data is None:
         raise ValueError(f"{args.run} does not say what it was trained on: --data NAME")
+    system = trained(args)
+    if hasattr(system, "examples"):
+        return _translations(args, system, files, exported)
+    if args.features is not None:
+        raise ValueError(f"{args.run} makes nothing of pictures: --features is of runs that translate, leave it out")
     system = system_of(args)
     if not exported and names is None:  # a part would take the place of the whole
         files.append(check_file(Run(args.run).path / "evaluation.json", what="the table"))
@@ -62,6 +72,42 @@ def run(args: argparse.Namespace) -> int:
     for file in files:
         replace_file(file, scores.json().encode())
     return 0
+
+
+def _translations(args: argparse.Namespace, system: Any, files: list[Path], exported: bool) -> int:
+    from fastgan.data import load
+    from fastgan.files import check_file, replace_file
+    from fastgan.metrics.translation import evaluate
+    from fastgan.runs.run import Run
+
+    for name in ("metrics", "inception"):
+        if getattr(args, name) is not None:
+            raise ValueError(f"{args.run} translates pictures, which has metrics of its own: leave --{name} out")
+    if not exported:
+        files.append(check_file(Run(args.run).path / "evaluation.json", what="the table"))
+    asked = None if args.data else Run(args.run).asked()
+    data, note = (load(args.data), "") if asked is None else _kept(asked.data, asked.white)
+    found = evaluate(system, data, samples=args.samples, features=args.features or "small", seed=args.seed)
+    said = {"data": data.name, **({"note": note} if note else {})}
+    found = replace(found, protocol={**said, **found.protocol, **_weights(args, exported)})
+    print(found)
+    for file in files:
+        replace_file(file, found.json().encode())
+    return 0
+
+
+def _kept(name: str, white: int | None) -> tuple[Any, str]:
+    """The part of what was trained on that is kept for the test, where there is one; and what to say of it."""
+    from fastgan.data import load
+
+    data, trained = load(name, white=white), "it was trained on these pictures"
+    try:
+        test, train = (load(f"{name}@{part}", white=white) for part in ("test", "train"))
+    except ValueError:  # a part already, or too few pictures for two
+        return data, trained
+    with suppress(TypeError):  # a stream has no length
+        return test, trained if len(data) > len(train) else ""
+    return test, ""
 
 
 def _weights(args: argparse.Namespace, exported: bool) -> dict[str, Any]:

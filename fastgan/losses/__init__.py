@@ -4,6 +4,7 @@
     SemiSupervised, AuxiliaryClassifier                                      classes beside it
     BoundaryEquilibrium                                                      the discriminator is an autoencoder
     cycle, identity, feature_matching                                        between images, between features
+    Perceptual                                                               between maps of a trained network
     r1, r2, gradient_penalty, dragan, Lazy                                   gradient penalties for the discriminator
 
 A loss is an object with `.discriminator(real_logits, fake_logits)` and `.generator(fake_logits)`.
@@ -23,6 +24,7 @@ from fastgan.losses.classes import AuxiliaryClassifier, SemiSupervised
 from fastgan.losses.consistency import cycle, feature_matching, identity
 from fastgan.losses.lazy import Lazy
 from fastgan.losses.penalties import dragan, gradient_penalty, r1, r2
+from fastgan.losses.perceptual import Perceptual
 
 __all__ = [
     "Adversarial",
@@ -33,6 +35,7 @@ __all__ = [
     "LeastSquares",
     "Minimax",
     "NonSaturating",
+    "Perceptual",
     "Relativistic",
     "SemiSupervised",
     "Wasserstein",

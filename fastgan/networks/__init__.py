@@ -11,9 +11,10 @@ from fastgan.networks import dcgan, perceptron, residual, resize_dcgan
 from fastgan.networks.context_encoder import context_encoder
 from fastgan.networks.patchgan import patchgan
 from fastgan.networks.resnet_translator import resnet_translator
+from fastgan.networks.small_features import small_features
 from fastgan.networks.srgan import SRGANGenerator, srgan_discriminator
 from fastgan.networks.unet import UNet
-from fastgan.networks.vgg import vgg19
+from fastgan.networks.vgg import vgg16, vgg19
 
 __all__ = [
     "SRGANGenerator",
@@ -25,6 +26,8 @@ __all__ = [
     "residual",
     "resize_dcgan",
     "resnet_translator",
+    "small_features",
     "srgan_discriminator",
+    "vgg16",
     "vgg19",
 ]

@@ -21,6 +21,7 @@ from fastgan.networks import dcgan, perceptron, residual, resize_dcgan
         (lambda: networks.srgan_discriminator(), 23_563_649),
         (lambda: networks.context_encoder(), 71_124_544),
         (lambda: networks.vgg19(), 20_024_384),  # torchvision's vgg19().features
+        (lambda: networks.vgg16(), 14_714_688),  # and vgg16().features
     ],
     ids=[
         "pix2pix",
@@ -31,6 +32,7 @@ from fastgan.networks import dcgan, perceptron, residual, resize_dcgan
         "discriminator of srgan",
         "context encoder",
         "vgg",
+        "vgg16",
     ],
 )
 def test_sizes_are_the_published_ones(network, parameters: int) -> None:
