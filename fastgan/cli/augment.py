@@ -33,13 +33,11 @@ def run(args: argparse.Namespace) -> int:
     from fastgan.runs.augment import augment
     from fastgan.systems import Translator
 
-    if not 0 <= args.seed < 2**63:
-        raise ValueError(f"--seed must lie in 0..2**63 - 1, not {args.seed}")
     folder = Path(args.out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} is there already: choose a new folder or an empty one")
     check_folder(folder.parent, folder)
-    system = trained(args)
+    system: Any = trained(args)
     name = args.data
     if name is None and isinstance(system, Translator):
         name = _trained_on(args.run, args.checkpoint)

@@ -42,19 +42,23 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def system_of(args: argparse.Namespace) -> Generative:
     """The trained system that the options name, one that samples. ValueError, OSError as `fastgan.load`."""
-    if not 0 <= args.seed < 2**63:
-        raise ValueError(f"--seed must lie in 0..2**63 - 1, not {args.seed}")
+    return sampling(trained(args), args.run)
+
+
+def sampling(system: System, run: str) -> Generative:
+    """The system of that run, if it is one that samples; else ValueError, which says what else to do with it."""
     from fastgan.systems import Generative, Translator
 
-    system = trained(args)
     if isinstance(system, Generative):
         return system
-    what = "fastgan translate uses it" if isinstance(system, Translator) else f"in Python: fastgan.load({args.run!r})"
-    raise ValueError(f"{args.run} was trained by {system.name}, which makes nothing of random numbers; {what}")
+    what = "fastgan translate uses it" if isinstance(system, Translator) else f"in Python: fastgan.load({run!r})"
+    raise ValueError(f"{run} was trained by {system.name}, which makes nothing of random numbers; {what}")
 
 
 def trained(args: argparse.Namespace) -> System:
     """The trained system that `add_run_options` name, of any kind. ValueError, OSError as `fastgan.load`."""
+    if not 0 <= getattr(args, "seed", 0) < 2**63:
+        raise ValueError(f"--seed must lie in 0..2**63 - 1, not {args.seed}")
     if Path(args.run).suffix == ".safetensors" and (args.raw or args.checkpoint != "last"):
         raise ValueError(f"{args.run} holds one set of weights; --raw and --checkpoint choose among those of a run")
     from fastgan.runs import load

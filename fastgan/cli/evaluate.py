@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fastgan.cli.drawing import add_options, trained, system_of
+from fastgan.cli.drawing import add_options, trained
 from fastgan.metrics.registry import chosen, summary
 
 
@@ -49,12 +49,12 @@ def run(args: argparse.Namespace) -> int:
     files = [check_file(args.json, what="--json")] if args.json else []
     if exported and args.data is None:
         raise ValueError(f"{args.run} does not say what it was trained on: --data NAME")
-    system = trained(args)
+    system: Any = trained(args)
     if hasattr(system, "examples"):
         return _translations(args, system, files, exported)
     if args.features is not None:
         raise ValueError(f"{args.run} makes nothing of pictures: --features is of runs that translate, leave it out")
-    system = system_of(args)
+    system = sampling(system, args.run)
     if not exported and names is None:  # a part would take the place of the whole
         files.append(check_file(Run(args.run).path / "evaluation.json", what="the table"))
     name = args.data or Run(args.run).asked().data
@@ -100,13 +100,14 @@ def _kept(name: str, white: int | None) -> tuple[Any, str]:
     """The part of what was trained on that is kept for the test, where there is one; and what to say of it."""
     from fastgan.data import load
 
-    data, trained = load(name, white=white), "it was trained on these pictures"
+    data: Any = load(name, white=white)
+    seen = "it was trained on these pictures"
     try:
         test, train = (load(f"{name}@{part}", white=white) for part in ("test", "train"))
     except ValueError:  # a part already, or too few pictures for two
-        return data, trained
+        return data, seen
     with suppress(TypeError):  # a stream has no length
-        return test, trained if len(data) > len(train) else ""
+        return test, seen if len(data) > len(train) else ""
     return test, ""
 
 

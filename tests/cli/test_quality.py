@@ -71,9 +71,9 @@ class TestEvaluate:
         assert "there is no directory /nowhere" in error("evaluate", run, "--json", "/nowhere/scores.json")
         assert "unknown data set 'digit'" in error("evaluate", run, "--data", "digit")
         moved = shutil.copytree(run, tmp_path / "run")
-        text = (moved / "config.yaml").read_text().replace("data: digits", "data: photos")
+        text = (moved / "config.yaml").read_text().replace("data: digits", "data: pictures")
         (moved / "config.yaml").write_text(text)
-        assert "unknown data set 'photos'" in (line := error("evaluate", moved))
+        assert "unknown data set 'pictures'" in (line := error("evaluate", moved))
         assert "--data NAME gives other data" in line
 
 
