@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fastgan.cli.drawing import add_options, trained
+from fastgan.cli.drawing import add_options, sampling, trained
 from fastgan.metrics.registry import chosen, summary
 
 
@@ -102,10 +102,12 @@ def _kept(name: str, white: int | None) -> tuple[Any, str]:
 
     data: Any = load(name, white=white)
     seen = "it was trained on these pictures"
+    parts: Any
     try:
-        test, train = (load(f"{name}@{part}", white=white) for part in ("test", "train"))
+        parts = [load(f"{name}@{part}", white=white) for part in ("test", "train")]
     except ValueError:  # a part already, or too few pictures for two
         return data, seen
+    test, train = parts
     with suppress(TypeError):  # a stream has no length
         return test, seen if len(data) > len(train) else ""
     return test, ""
