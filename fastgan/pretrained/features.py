@@ -69,7 +69,8 @@ def _small(file: Path, checksum: str | None) -> Features:
     content = file.read_bytes()
     if checksum is not None and (found := hashlib.sha256(content).hexdigest()) != checksum:
         raise ValueError(f"{file} is damaged, install fastgan anew: its SHA-256 must be {checksum}, not {found}")
-    network = small_features()
+    with torch.device("cpu"):  # whatever the default is now: its weights are read there
+        network = small_features()
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         network.load_state_dict({name: value.float() for name, value in state.items()})

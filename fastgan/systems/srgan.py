@@ -13,9 +13,10 @@ from torch import Tensor
 
 from fastgan.data.fields import Batch, Field, Images
 from fastgan.fusion.paired import paired
-from fastgan.losses import NonSaturating
+from fastgan.losses import NonSaturating, Perceptual
 from fastgan.networks.srgan import SRGANGenerator, srgan_discriminator
 from fastgan.options import Options, option
+from fastgan.pretrained import features
 from fastgan.systems.base import Part, Phase, adam
 from fastgan.systems.quick import Preset
 from fastgan.systems.translator import Example, Translator
@@ -40,6 +41,11 @@ class SRGANConfig(Options):
         least=0, on_resume="differs",
     )  # fmt: skip
     pixel: float = option(1.0, "weight of the squared error after these steps", least=0, on_resume="differs")
+    perceptual: str = option(
+        "small", "features whose squared distance counts after these steps: small, which come with the package, or as "
+        "`fastgan.pretrained.features` takes them; none", on_resume="differs",
+    )  # fmt: skip
+    content: float = option(1.0, "weight of that distance", least=0, on_resume="differs")
     adversarial: float = option(1e-3, "weight of the discriminator in the generator's loss", least=0,
                                 on_resume="differs")  # fmt: skip
     learning_rate: float = option(1e-4, "of Adam, both networks", above=0, on_resume="differs", flag="--lr")
@@ -57,7 +63,11 @@ class State(NamedTuple):
 
 
 class SRGAN(Translator):
-    """Four times the resolution: SRResNet by the squared error, then against a discriminator (Ledig 2017)."""
+    """Four times the resolution: SRResNet by the squared error, then against a discriminator (Ledig 2017).
+
+    The paper compares maps of VGG-19 instead of pixels in the second stage. By default both are compared here, and maps
+    of the small features that come with the package.
+    """
 
     name: ClassVar[str] = "srgan"
     Config: ClassVar[type] = SRGANConfig
@@ -87,6 +97,13 @@ class SRGAN(Translator):
         self.discriminator = srgan_discriminator(
             config.discriminator_width or config.width, config.resolution, config.channels
         )
+        self.perceptual = None
+        if config.perceptual != "none" and config.content:
+            if config.channels not in (1, 3):
+                raise ValueError(
+                    f"features are of pictures of 1 or 3 channels, not {config.channels}: give perceptual=none"
+                )
+            self.perceptual = Perceptual(features(config.perceptual))
 
     @property
     def halo(self) -> int:
@@ -136,9 +153,13 @@ class SRGAN(Translator):
 
     def generator_loss(self, state: State) -> Part:
         fooled, logged = self.loss.generator_logged(self.discriminator(state.made))
-        content = self.pixel_loss(state)[0]
-        loss = self.config.pixel * content + self.config.adversarial * fooled
-        return loss, {**logged, "pixel": content.detach()}
+        error = self.pixel_loss(state)[0]
+        loss = self.config.pixel * error + self.config.adversarial * fooled
+        logged = {**logged, "pixel": error.detach()}
+        if self.perceptual is not None:
+            distance = self.perceptual(state.made.to(state.high.dtype), state.high)
+            loss, logged = loss + self.config.content * distance, {**logged, "content": distance.detach()}
+        return loss, logged
 
     def forward(self, images: Tensor, direction: str | None = None, **inputs: Tensor) -> Tensor:
         return self.generator(images).clamp(-1, 1)

@@ -7,6 +7,7 @@ from torch import nn
 
 from fastgan import Trainer, unfuse
 from fastgan.data import Batch
+from fastgan.pretrained import features
 from fastgan.systems import create
 from fastgan.systems.srgan import shrunk
 from fastgan.training import Step
@@ -15,7 +16,7 @@ from tests.systems.plain_loop import batch_norm, conv, images, leaves, linear, s
 from tests.training.states import same, state
 
 QUIET = {"sample_every": 0, "evaluate_every": 0, "health": False, "precision": "float32", "batch_size": 4}
-SMALL = {"resolution": 16, "width": 4, "blocks": 2, "discriminator_width": 2}
+SMALL = {"resolution": 16, "width": 4, "blocks": 2, "discriminator_width": 2, "perceptual": "none"}
 
 
 def small(**options):
@@ -84,7 +85,7 @@ def low(high):
     return (small.clamp(-1, 1) * 127.5 + 127.5).round() / 127.5 - 1
 
 
-def reference(pretrain, drop_after=0, pixel=1.0, weight=1e-3):
+def reference(pretrain, drop_after=0, pixel=1.0, weight=1e-3, content=0.0):
     """`pretrain` steps by the squared error; then updates of the discriminator, and of the generator against it."""
 
     def plain(g, d=None):
@@ -92,6 +93,7 @@ def reference(pretrain, drop_after=0, pixel=1.0, weight=1e-3):
         if d is not None:
             of_g, of_d = (torch.optim.Adam(leaves(weights), lr=1e-4, betas=(0.9, 0.999)) for weights in (g, d))
         done = 0
+        network = features("small").double()
 
         def step(high):
             nonlocal done
@@ -109,7 +111,11 @@ def reference(pretrain, drop_after=0, pixel=1.0, weight=1e-3):
             (-F.logsigmoid(real).mean() - F.logsigmoid(-fake).mean()).backward()
             of_d.step()
             of_g.zero_grad()
-            (pixel * error - weight * F.logsigmoid(discriminator(made, d)).mean()).backward()
+            loss = pixel * error - weight * F.logsigmoid(discriminator(made, d)).mean()
+            if content:
+                maps = zip(network(made), network(high), strict=True)
+                loss = loss + content * sum((a - b).square().mean() for a, b in maps) / len(network.layers)
+            loss.backward()
             return of_g.step()
 
         return step
@@ -130,6 +136,11 @@ class TestSteps:
     def test_one_then_the_other_and_slower_in_the_end(self):
         system = small(pretrain=1, drop_after=1, pixel=0.5, adversarial=0.1)
         same_after_three_steps(system, reference(1, 1, 0.5, 0.1))
+
+    def test_perceptual(self):
+        system = small(pretrain=0, perceptual="small", content=0.5, pixel=0.25)
+        same_after_three_steps(system, reference(0, pixel=0.25, content=0.5))
+        assert not any("features" in name or "perceptual" in name for name in system.state_dict())
 
     def test_fused_equals_unfused(self):
         systems = [small(pretrain=1).double() for _ in range(2)]
@@ -193,6 +204,7 @@ class TestPictures:
         ("resolution", 30, "resolution must be a multiple of 4"),
         ("blocks", 0, "blocks must be at least 1, not 0"),
         ("pretrain", -1, "pretrain must be at least 0, not -1"),
+        ("perceptual", "vgg", "features must be .* not 'vgg'"),
         ("adversarial", -0.1, "adversarial must be at least 0, not -0.1"),
     ],
 )
