@@ -98,7 +98,7 @@ def luma(images: Tensor) -> Tensor:
 
 def _three(values: Tensor, name: str) -> Tensor:
     """`values`, at least in float32, if they have the shape of a picture in colors."""
-    if values.dim() != 4 or values.shape[1] != 3:
+    if values.dim() != 4 or len(values.unbind(1)) != 3:  # not shape[1], which is no number within torch.jit.trace
         raise ValueError(f"{name} must be (N, 3, H, W), not {tuple(values.shape)}")
     return values.to(torch.promote_types(values.dtype, torch.float32))
 

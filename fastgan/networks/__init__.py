@@ -8,6 +8,7 @@
 """
 
 from fastgan.networks import dcgan, perceptron, residual, resize_dcgan
+from fastgan.networks.colorizer import Colorizer
 from fastgan.networks.context_encoder import context_encoder
 from fastgan.networks.patchgan import patchgan
 from fastgan.networks.resnet_translator import resnet_translator
@@ -17,6 +18,7 @@ from fastgan.networks.unet import UNet
 from fastgan.networks.vgg import vgg16, vgg19
 
 __all__ = [
+    "Colorizer",
     "SRGANGenerator",
     "UNet",
     "context_encoder",

@@ -29,6 +29,7 @@ _CLASSES = {
     "autoencoder": "fastgan.systems.autoencoder:Autoencoder",
     "pix2pix": "fastgan.systems.pix2pix:Pix2Pix",
     "cyclegan": "fastgan.systems.cyclegan:CycleGAN",
+    "colorization": "fastgan.systems.colorization:Colorization",
     "simgan": "fastgan.systems.simgan:SimGAN",
     "srgan": "fastgan.systems.srgan:SRGAN",
     "context-encoder": "fastgan.systems.context_encoder:ContextEncoder",

@@ -16,7 +16,7 @@ from fastgan.bench.variants import Suite, Variant
 from fastgan.data import Batch, Labels, Texts, Vectors
 from fastgan.data.fields import Field
 from fastgan.messages import log
-from fastgan.options import build
+from fastgan.options import build, options
 from fastgan.systems import create, names
 from fastgan.systems.base import System
 from fastgan.systems.registry import find
@@ -25,7 +25,13 @@ from fastgan.training.step import Step
 
 DTYPES = ("float32", "bfloat16")
 BATCH = 64
-OF = {"pix2pix": 8, "cyclegan": 4, "srgan": 8, "context-encoder": 32}  # of systems with other batches
+OF = {
+    "pix2pix": 8,
+    "cyclegan": 4,
+    "srgan": 8,
+    "context-encoder": 32,
+    "colorization": 8,
+}  # of systems with other batches
 # At 32x32 pixels, where no others are said; the residual networks and those with many layers at widths of which a step
 # takes about a second.
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -36,6 +42,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "began": {"width": 32},
     "pix2pix": {"resolution": 64, "width": 32},
     "cyclegan": {"resolution": 64, "width": 32, "blocks": 3},
+    "colorization": {"resolution": 64, "width": 32, "pretraining": 0},
     "simgan": {"pretraining": 0, "discriminator_pretraining": 0, "history": 1600, "width": 32},
     "srgan": {"resolution": 64, "blocks": 8, "discriminator_width": 32, "pretrain": 0},
     "context-encoder": {"resolution": 64, "width": 32, "bottleneck": 512},
@@ -43,7 +50,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def options_of(name: str) -> dict[str, Any]:
-    return {"resolution": 32, "channels": 3, **OPTIONS.get(name, {})}
+    known = {each.name for each in options(find(name).Config)}
+    return {key: value for key, value in {"resolution": 32, "channels": 3}.items() if key in known} | OPTIONS.get(
+        name, {}
+    )
 
 
 def batch_for(system: System, rows: int, seed: int = 0) -> Batch:
