@@ -16,7 +16,9 @@ from fastgan.data.heads import Heads, eyes, heads
 from fastgan.data.hub import TABLES, is_hugging_face, is_table, load_hub, wrapped
 from fastgan.data.images import ImageData
 from fastgan.data.lazy import Pictures
+from fastgan.data.mnist import mnist
 from fastgan.data.photos import photos
+from fastgan.data.printed import printed
 from fastgan.data.problems import printable
 from fastgan.data.size import Size, as_size
 from fastgan.data.source import Together
@@ -27,7 +29,14 @@ from fastgan.data.sources.two_sides import TwoSides
 _LOADERS: dict[str, Callable[[], ImageData | Points]] = {"digits": digits, "emoji": emoji, "ring": ring, "grid": grid}
 
 # Of these the parts are settled, and the name alone is the training part.
-_PARTED: dict[str, Callable[[str], Any]] = {"fluent": fluent, "photos": photos, "heads": heads, "eyes": eyes}
+_PARTED: dict[str, Callable[[str], Any]] = {
+    "fluent": fluent,
+    "photos": photos,
+    "heads": heads,
+    "eyes": eyes,
+    "mnist": mnist,
+    "printed": printed,
+}
 _NAMED = (*_LOADERS, *_PARTED)
 
 
