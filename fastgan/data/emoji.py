@@ -15,6 +15,12 @@ from fastgan.data.images import ImageData
 ASSETS = Path(__file__).parent / "assets"
 
 
+def code_points() -> list[str]:
+    """Of each picture, in hexadecimal digits."""
+    index = json.loads((ASSETS / "emoji.json").read_text(encoding="utf-8"))
+    return [f"{point:x}" for point, _, _ in index["pictures"]]
+
+
 def emoji() -> ImageData:
     """images (1291, 3, 64, 64) uint8 on white, in the order of their code points."""
     index = json.loads((ASSETS / "emoji.json").read_text(encoding="utf-8"))

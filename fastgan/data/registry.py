@@ -25,6 +25,7 @@ from fastgan.data.source import Together
 from fastgan.data.sources.names import TO, Name, check_source, parsed, two
 from fastgan.data.sources.parts import TRAIN
 from fastgan.data.sources.two_sides import TwoSides
+from fastgan.data.styles import styles
 
 _LOADERS: dict[str, Callable[[], ImageData | Points]] = {"digits": digits, "emoji": emoji, "ring": ring, "grid": grid}
 
@@ -36,6 +37,7 @@ _PARTED: dict[str, Callable[[str], Any]] = {
     "eyes": eyes,
     "mnist": mnist,
     "printed": printed,
+    "styles": styles,
 }
 _NAMED = (*_LOADERS, *_PARTED)
 

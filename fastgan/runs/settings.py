@@ -88,7 +88,10 @@ class Config(Settings):
     system: str = option("", "what to train: a name, such as dcgan")
     options: dict[str, Any] = dataclasses.field(default_factory=dict)  # of the system; the others are its paper's
     data: str = option(
-        "digits", "digits, emoji, a folder of pictures, hf:NAME, a .parquet or .arrow file", on_resume="free"
+        "digits",
+        "a name of `fastgan systems`, a folder of pictures, hf:NAME, a .parquet or .arrow file; of systems that "
+        "translate, others by default",
+        on_resume="free",
     )
     steps: int = option(STEPS, "steps in all, from the beginning of the run", least=1, on_resume="free")
     device: str = option("auto", "cpu, cuda, cuda:1; auto: a GPU where there is one", on_resume="free")

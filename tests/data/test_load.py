@@ -95,7 +95,8 @@ class TestLoad:
         assert torch.equal(load("emoji").images, before)
 
     def test_names_are_those_it_accepts(self):
-        assert names() == ("digits", "emoji", "ring", "grid", "fluent", "photos", "heads", "eyes", "mnist", "printed")
+        here = ("digits", "emoji", "ring", "grid", "fluent", "photos", "heads", "eyes", "mnist", "printed", "styles")
+        assert names() == here
 
     @pytest.mark.parametrize(
         ("name", "message"),
