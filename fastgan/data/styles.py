@@ -5,6 +5,8 @@ Of `emoji` (Noto) and `fluent` (Fluent flat), brought together by their code poi
 
 import hashlib
 
+from torch import Tensor
+
 from fastgan.data.emoji import code_points, emoji
 from fastgan.data.fluent import family, pictures, sheet
 from fastgan.data.images import ImageData
@@ -25,7 +27,7 @@ def styles(part: str) -> TwoSides | Together:
     test, a, b = divided()
     noto, flat = emoji().images, sheet("flat")
 
-    def drawn(images, rows: list[int]) -> ImageData:
+    def drawn(images: Tensor, rows: list[int]) -> ImageData:
         return ImageData(images[rows], name="styles").resize(SIDE)
 
     if part == TRAIN:
@@ -42,9 +44,11 @@ def divided() -> tuple[Rows, Rows, Rows]:
         points = "-".join(point for point in points.split("-") if point != SELECTOR)
         if points in of_noto:
             families.setdefault(family(caption), []).append((of_noto[points], row))
-    test, a, b = parts = ([], [], [])
+    test: Rows = []
+    a: Rows = []
+    b: Rows = []
     for name in sorted(families, key=lambda name: hashlib.sha256(name.encode()).digest()):
         fits = len(test) + len(families[name]) <= TEST
-        part = test if fits else min(parts[1:], key=len)
+        part = test if fits else min(a, b, key=len)
         part += families[name]
     return test, a, b
