@@ -52,7 +52,7 @@ def test_a_step_can_be_recorded(name, monkeypatch):
         system = made(name, pool=3, augment="translation")
         loops.append((system, Step(system, precision="float32", graph=how)))
     for number in range(8):
-        batch = rows(loops[0][0], 2, number)
+        batch = rows(loops[0][0], 2 * loops[0][0].batches, number)
         for _, step in loops:
             torch.manual_seed(number)
             step(batch)
@@ -68,7 +68,7 @@ def test_fused_is_unfused(name):
     systems = [made(name).double(), unfuse(made(name)).double()]
     steps = [Step(system, precision="float32", channels_last=False) for system in systems]
     for number in range(3):
-        batch = rows(systems[0], 4, number).map(torch.Tensor.double)
+        batch = rows(systems[0], 4 * systems[0].batches, number).map(torch.Tensor.double)
         for step, how in zip(steps, ("auto", "torch")):
             torch.manual_seed(number)
             with backend.using(how):
