@@ -12,6 +12,7 @@ from fastgan.systems import Translator
 
 LARGE = 1024 * 1024  # pixels of what goes in, from which on it goes in tiles, where the system can
 TILE = 512  # pixels a side of a tile, unless asked for
+PLACED = ("mask", "hints")  # inputs whose pixels are those of the picture; others, as a reference, stay as they are
 
 
 def translated(
@@ -23,7 +24,8 @@ def translated(
 ) -> Tensor:
     """One picture, (1, C, H, W) in [-1, 1], translated: (1, C', scale H, scale W) on the CPU, in [-1, 1].
 
-    inputs: what the system takes beside it, by name; masks and hints as large as the picture.
+    inputs: what the system takes beside it, by name; masks and hints as large as the picture, a reference of any size
+        that the system takes.
     tile: pixels a side of the tiles it goes in; 0: whole; None: in tiles from 2^20 pixels on. A system that looks at
     the whole picture (`Translator.halo` is None) takes it whole.
 
@@ -42,7 +44,7 @@ def translated(
     if min(height, width) < system.least:
         system.check_size(*(side + -side % system.multiple for side in (height, width)))
     image, inputs = _continued(image, system.multiple), {
-        name: _continued(values, system.multiple) for name, values in inputs.items()
+        n: _continued(x, system.multiple) if n in PLACED else x for n, x in inputs.items()
     }  # fmt: skip
     if system.halo is None or tile == 0 or (tile is None and height * width < LARGE):
         made = system.translate(image, direction, **inputs)
@@ -63,8 +65,7 @@ def _in_tiles(
     for rows, row_window in _windows(height, step, halo, system.least):
         for columns, column_window in _windows(width, step, halo, system.least):
             part = (..., row_window, column_window)
-            # What is as large as the picture is cut with it; a reference stays whole.
-            beside = {n: x[part] if x.shape[2:] == image.shape[2:] else x for n, x in inputs.items()}
+            beside = {n: x[part] if n in PLACED else x for n, x in inputs.items()}
             out = system.translate(image[part], direction, **beside).cpu()
             if made is None:
                 made = out.new_empty(1, out.shape[1], height * scale, width * scale)
@@ -106,7 +107,7 @@ def _resized(image: Tensor, size: tuple[int, int], name: str = "") -> Tensor:
     """A picture by bicubic interpolation; a mask or hints by the nearest pixel."""
     if image.shape[2:] == size:
         return image
-    if name in ("mask", "hints"):
+    if name in PLACED:
         return F.interpolate(image, size, mode="nearest")
     return F.interpolate(image.float(), size, mode="bicubic", antialias=True).to(image.dtype)
 

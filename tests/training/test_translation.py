@@ -63,6 +63,17 @@ def test_tiles_are_the_whole(image, scale, tile):
     assert len(system.sizes) > 2
 
 
+@pytest.mark.parametrize("size", [(9, 9), (52, 75), (52, 76)])
+@pytest.mark.parametrize("tile", [0, 16])
+def test_a_reference_stays_whole_whatever_its_size(image, size, tile):
+    system = Local()
+    reference = torch.full((1, 3, *size), -0.1)
+    reference[..., size[0] // 2 :, -1] = 0.5  # it would count twice if continued, and not in every tile
+    made = translated(system, image, inputs={"reference": reference}, tile=tile)
+    plain = system.translate(F.pad(image, (0, 1, 0, 0), mode="reflect"))[..., :75]
+    torch.testing.assert_close(made, (plain + reference.mean()).clamp(-1, 1), rtol=0, atol=1e-5)
+
+
 def test_too_small_a_halo_shows(image):
     """Else the test before would pass with tiles that see nothing around them."""
     system = Local()
