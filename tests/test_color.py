@@ -92,7 +92,6 @@ def test_colors_that_srgb_has_not():
 def test_half_precision_is_computed_in_float32():
     images = pictures(dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(rgb_to_lab(images), rgb_to_lab(images))
         inside = rgb_to_lab(images)
     assert torch.equal(inside, rgb_to_lab(images))
     assert rgb_to_lab(images.bfloat16()).dtype == torch.float32

@@ -31,7 +31,7 @@ class Batches(Iterator[Batch]):
         tuples (image, integer label, ...): tensors (C, H, W), NumPy arrays (H, W[, C]), each uint8 or in [-1, 1], or
         Pillow images (alpha is dropped); or a data set of Hugging Face. An `ImageData` or a tensor is held on the
         device, as uint8 or float32; other sources are read batch by batch.
-    batch_size: images a batch of all ranks together, at most as many as the source has.
+    batch_size: images a batch of all ranks together, at most as many as the source has, or 1,024 windows.
     seed: integer >= 0. Every epoch has an order of its own, drawn from (seed, epoch); no global generator is touched.
         What can only be iterated is shuffled in blocks of about 4096 images.
     flip: mirror each image left to right with probability 1/2.
@@ -115,9 +115,9 @@ class Batches(Iterator[Batch]):
         self.count = None if None in counts else max(known)
         self.workers = sum(getattr(reader, "workers", 0) for reader in self._readers)  # processes that read
         self.most_workers = max(_most_workers(reader) for reader in self._readers)  # that are of use here
-        for part, count in zip(parts, counts):
-            if count is not None and batch_size > count:
-                raise ValueError(_too_large(batch_size, count, part, len(parts)))
+        for part, reader, count in zip(parts, self._readers, counts):
+            if count is not None and batch_size > (length := reader.order.length(count)):
+                raise ValueError(_too_large(batch_size, length, part, len(parts)))
         self._places = [(0, 0)] * len(parts)
         self._go_to(self._places)
 
@@ -218,7 +218,7 @@ class Batches(Iterator[Batch]):
             )
         places = [{"epoch": state["epoch"], "position": state["position"]}, *others]
         for place, reader in zip(places, self._readers):
-            self._check_place(place, reader.count)
+            self._check_place(place, None if reader.count is None else reader.order.length(reader.count))
         self._go_to([(place["epoch"], place["position"]) for place in places])
 
     def _check_place(self, place: Mapping[str, int], count: int | None) -> None:

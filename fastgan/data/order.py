@@ -13,6 +13,8 @@ from torch import Tensor
 from fastgan.data.changes import Changes
 from fastgan.data.windows import BITS
 
+WINDOWS = 1024  # in an epoch, at least: a few photographs are batches of any size, and no two are alike
+
 
 class Chosen(NamedTuple):
     """The rows of one batch, and the place reached once it is used."""
@@ -34,7 +36,7 @@ class Order:
     rank: int = 0
     ranks: int = 1
     jitter: int = 0  # pixels by which images may be shifted
-    windows: bool = False  # whether places of windows are drawn
+    windows: bool = False  # whether windows are cut: then an epoch of few pictures has several of each
 
     def of_group(self, number: int) -> Order:
         """That of a further group of fields: drawn apart, from a seed of its own. Group 0 has this one."""
@@ -48,19 +50,25 @@ class Order:
         """Images of a batch that this process yields."""
         return self.batch_size // self.ranks
 
+    def length(self, count: int) -> int:
+        """Rows of an epoch over `count` pictures: so many; of windows at least WINDOWS, as many of each picture."""
+        return count * -(-WINDOWS // count) if self.windows and count else count
+
     def choose(self, count: int, epoch: int, position: int, device: torch.device) -> Iterator[Chosen]:
         """Endless batches from (epoch, position) on, every epoch in an order of its own; of each, this process's rows.
 
         What is chosen does not depend on where the iteration began. The tensors of an epoch move to `device` once.
         """
         least = self.batch_size if self.drop_last else 1
+        length = self.length(count)
         while True:
-            if count - position >= least:
-                order, changes, seeds = self.draw(epoch, count)
+            if length - position >= least:
+                order, changes, seeds = self.draw(epoch, length)
+                order = order % count if length > count else order
                 order, changes, seeds = order.to(device), changes.to(device), seeds.to(device)
-                while count - position >= least:
+                while length - position >= least:
                     first = position + self.rank * self.rows
-                    position = min(position + self.batch_size, count)
+                    position = min(position + self.batch_size, length)
                     span = slice(first, min(first + self.rows, position))
                     yield Chosen(epoch, position, order[span], changes.of(span), seeds[span])
             epoch, position = epoch + 1, 0

@@ -81,11 +81,6 @@ class Colorization(Translator):
     loss: ClassVar[NonSaturating] = NonSaturating()
 
     @classmethod
-    def options_for(cls, fields: Mapping[str, Field], given: Mapping[str, Any]) -> dict[str, Any]:
-        found = super().options_for(fields, given)
-        return {name: min(value, WINDOW) if name == "resolution" else value for name, value in found.items()}
-
-    @classmethod
     def quick(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:
         options = {
             "resolution": 64, "width": 16, "pretraining": (steps or STEPS) // 3, "learning_rate": 1e-3,

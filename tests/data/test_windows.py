@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 
 from fastgan.data import Batches, ImageData, Images, Together, load, take
+from fastgan.data.order import Order
 from fastgan.data.source import Tensors
 from fastgan.data.windows import BITS, Wholes, cut_all
 
@@ -51,6 +52,21 @@ class TestFolder:
         assert max(xs) == 32
         assert max(ys) >= 26
         assert len({*map(tuple, places)}) > 300
+
+    def test_of_few_pictures_a_batch_may_have_any_size(self, folder):
+        """And the same place is reached whatever the batches were: a run may resume with smaller ones."""
+        batches = Batches(folder.adapted(WINDOW), 100, channels_last=False, workers=0, seed=1)
+        tall = [next(batches).image for _ in range(10)]
+        assert len({place(window)[0] for window in whole(torch.cat(tall))}) > 20
+        state = batches.state_dict()
+        assert state == {"epoch": 0, "position": 1000}
+        resumed = Batches(folder.adapted(WINDOW), 2, channels_last=False, workers=0, seed=1)
+        resumed.load_state_dict(state)
+        assert len(next(resumed).image) == 2
+        assert next(batches).image.shape[0] == 100
+        assert batches.state_dict() == {"epoch": 1, "position": 100}
+        with pytest.raises(ValueError, match="batch_size 2000 is larger than the data set, which has 1026 images"):
+            Batches(folder.adapted(WINDOW), 2000, workers=0)
 
     @pytest.mark.processes
     def test_same_whatever_the_workers(self, folder):
@@ -130,18 +146,17 @@ class TestMemory:
         assert data.resize(10).images.shape == (1, 3, 10, 10)
         assert data.resize(10).window is None
 
-    def test_nothing_else_draws_otherwise(self):
-        """Order and flips of a seed are those without windows."""
-        images = coordinates(20, 30)[None] + torch.arange(6).view(6, 1, 1, 1).to(torch.uint8) * 20
-        plain, cut = (next(Batches(ImageData(images).resize(8, fit), 6, flip=True)) for fit in ("crop", "cut"))
-        assert plain.image.shape == cut.image.shape
-
-        def order(batch):
-            return whole(batch.image)[:, 0].amin((1, 2)).int().argsort()
-
-        data = ImageData(images, labels=torch.arange(6), classes=tuple("abcdef"))
-        labels = [next(Batches(data.resize(8, fit), 6)).label for fit in ("crop", "cut")]
-        assert labels[0].equal(labels[1])
+    def test_nothing_else_draws_otherwise(self, monkeypatch):
+        """Where an epoch has one window of each picture, order and flips of a seed are those without windows."""
+        monkeypatch.setattr("fastgan.data.order.WINDOWS", 1)
+        left = torch.zeros(6, 1, 20, 20, dtype=torch.uint8)
+        left[..., :10] = 255  # of a window as of the whole: one side is brighter
+        data = ImageData(left, labels=torch.arange(6), classes=tuple("abcdef"))
+        plain, cut = (next(Batches(data.resize(size, fit), 6, flip=True)) for size, fit in ((8, "crop"), (19, "cut")))
+        assert plain.label.equal(cut.label)
+        flips = [batch.image[..., 0].mean((1, 2)) < 0 for batch in (plain, cut)]
+        assert 0 < flips[0].sum() < 6
+        assert flips[0].equal(flips[1])
 
 
 class TestPairs:
@@ -171,6 +186,17 @@ class TestPairs:
             Image.fromarray(data.images[0].permute(1, 2, 0).numpy()).save(tmp_path / side / "x.png")
         with pytest.raises(RuntimeError, match="windows of one place need pictures of one size, not 16x16 and 64x64"):
             next(Batches(load(str(tmp_path)).adapted(wanted), 1, workers=0))
+
+
+def test_an_epoch_has_as_many_windows_of_each_picture():
+    order = Order(9, seed=0, drop_last=False, windows=True)
+    assert order.length(6) == 1026
+    chosen = order.choose(6, 0, 0, torch.device("cpu"))
+    indices = torch.cat([next(chosen).indices for _ in range(1026 // 9)])
+    assert torch.bincount(indices).tolist() == [171] * 6
+    assert not torch.equal(indices[:9], next(chosen).indices)  # of the next epoch
+    assert [order.length(count) for count in (1, 1024, 5000)] == [1024, 1024, 5000]
+    assert Order(9, seed=0, drop_last=False).length(6) == 6
 
 
 def test_places_are_integers_and_the_last_is_reached():

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from fastgan.data import ImageData, load
+from fastgan.data import Batches, ImageData, load
+from fastgan.data.fitting import fitted
 from fastgan.options import build
 from fastgan.runs import Settings
 from fastgan.runs.config import Config
@@ -28,6 +29,24 @@ def test_every_system_takes_it(system, name):
     assert made.image_shape[0] == 3
     assert made.image_shape[1] <= (32 if name == "quick" and not issubclass(find(system), Translator) else 64)
     build(Config, {**settings, "system": system}, "a run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["quick", "paper"])
+@pytest.mark.parametrize("system", [system for system in names() if find(system).trains_on != "digits"])
+def test_what_it_trains_on_fills_a_batch(system, name):
+    """`fastgan train NAME` and nothing else has to work."""
+    try:
+        data = load(find(system).trains_on)
+    except ImportError as error:
+        pytest.skip(str(error))
+    options, settings = preset(system, data, name)
+    small = {"width": 4} if system != "context-encoder" else {"width": 4, "bottleneck": 8}
+    made = create(system, **{**options, **small})
+    rows = build(Config, {**settings, "system": system}, "a run").batch_size
+    batch = next(Batches(fitted(data, made.inputs()), rows, workers=0))
+    assert set(batch) == set(made.inputs())
+    assert {len(values) for values in batch.values()} == {rows}
 
 
 @pytest.mark.parametrize("system", ["gan", "wgan-gp", "sngan"])
