@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
 from pathlib import Path
 
 import torch
-from classifying import accuracy
+from classifying import accuracy, spread
 from torch import Tensor
 
 import fastgan
@@ -75,8 +74,7 @@ def main() -> None:
                 values.append(value)
                 print(f"{count} a class, seed {seed}, {name}: {value:.1%}", flush=True)
         for name, values in results.items():
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            print(f"{count} a class, {name}: {statistics.mean(values):.1%} +- {spread:.1%}")
+            print(f"{count} a class, {name}: {spread(values)}")
     RESULT.write_text(json.dumps({"asked": vars(args), "accuracy": found}, indent=2) + "\n")
 
 

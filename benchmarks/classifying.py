@@ -4,6 +4,7 @@ whatever it is given."""
 from __future__ import annotations
 
 import math
+import statistics
 
 import torch
 import torch.nn.functional as F
@@ -63,3 +64,8 @@ def accuracy(
     with torch.no_grad():
         right = [model(to_float(part)).argmax(1) == of for part, of in zip(images.split(250), labels.split(250))]
     return torch.cat(right).float().mean().item()
+
+
+def spread(values: list[float]) -> str:
+    """The mean of shares over seeds, and their standard deviation."""
+    return f"{statistics.mean(values):.1%} +- {statistics.stdev(values) if len(values) > 1 else 0.0:.1%}"

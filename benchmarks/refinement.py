@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
 from pathlib import Path
 
 import torch
-from classifying import accuracy
+from classifying import accuracy, spread
 
 import fastgan
 from fastgan.data import ImageData, load, to_uint8
@@ -67,8 +66,7 @@ def main() -> None:
             results[name].append(value)
             print(f"seed {seed}, {name}: {value:.1%}", flush=True)
     for name, values in results.items():
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        print(f"{name}: {statistics.mean(values):.1%} +- {spread:.1%} of {len(test.labels)} real pictures")
+        print(f"{name}: {spread(values)} of {len(test.labels)} real pictures")
     RESULT.write_text(json.dumps({"asked": vars(args), "accuracy": results}, indent=2) + "\n")
 
 
