@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan import strict_json
+from fastgan.color import delta_e
 from fastgan.data import take
 from fastgan.data.fitting import fitted
 from fastgan.data.source import source_of
@@ -32,6 +33,7 @@ TEXTS = {
     "psnr": "peak signal-to-noise ratio, dB; higher is better",
     "psnr_y": "the same of luma; higher is better",
     "ssim": "structural similarity; higher is better",
+    "delta_e": "color difference to the truth, CIEDE2000, of which 1 can just be seen; lower is better",
     "features": "distance to the truth in maps of the features; lower is better",
     "retrieval": "share whose nearest truth by features is their own; higher is better",
     "frechet": "Frechet distance of features to the other domain; lower is better",
@@ -96,9 +98,10 @@ def evaluate(
         together.
     seed: of the choice of rows, and of what an example draws.
 
-    Where the truth is known: l1, psnr, ssim, of a system that enlarges psnr_y, and the distance in maps of features; of
-    systems that train without pairs also retrieval. Where it is not: the Frechet distance to the other domain. With a
-    way back: cycle. In an example with a region l1, psnr and ssim look there alone.
+    Where the truth is known: l1, psnr, ssim, of a system that enlarges psnr_y, of pictures in colors delta_e, and the
+    distance in maps of features; of systems that train without pairs also retrieval. Where it is not: the Frechet
+    distance to the other domain. With a way back: cycle. In an example with a region l1, psnr, ssim and delta_e look
+    there alone.
 
     TypeError for a system that does not translate, ValueError for data that it cannot take; FloatingPointError for
     pictures that are not finite.
@@ -164,13 +167,16 @@ def _measured(system: Translator, example: Example, made: Tensor, other: Tensor,
             metrics["psnr_y"] = psnr_y
         if min(made.shape[2:]) >= WINDOW:
             metrics["ssim"] = ssim
+        if made.shape[1] == 3:
+            metrics["delta_e"] = delta_e
         found = {name: metric(made, truth, region).nanmean().item() for name, metric in metrics.items()}
         found["features"] = _in_parts(lambda a, b: feature_distance(network, a, b), system, made, truth).mean().item()
     if system.paired or made.shape[1] != other.shape[1] or len(made) < 2:
         return found
     described = [_in_parts(network.describe, system, images) for images in (made, other)]
     if truth is not None and len(truth) == len(made):
-        a, b = (F.normalize(each - described[1].mean(0), dim=1) for each in described)
+        own = _in_parts(network.describe, system, truth)
+        a, b = (F.normalize(each - own.mean(0), dim=1) for each in (described[0], own))
         found["retrieval"] = (torch.cdist(a, b).argmin(1) == torch.arange(len(a))).double().mean().item()
     found["frechet"] = frechet_distance(described[1], described[0])
     return found
@@ -182,9 +188,9 @@ def _in_parts(function: Callable[..., Tensor], system: Translator, *images: Tens
 
 
 def _way_back(system: Translator, example: Example) -> str | None:
-    """The direction that goes back, where it needs nothing beside the picture."""
+    """The direction that goes back, where neither takes anything beside the picture."""
     before, after = system.directions[example.direction]
-    if before == after or example.inputs:
+    if before == after or system.takes:
         return None
     return next((name for name, both in system.directions.items() if both == (after, before)), None)
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from fastgan.data.fields import Field
+from fastgan.losses import Adversarial, Hinge, LeastSquares, NonSaturating
 from fastgan.nn import DifferentiableAugment
 from fastgan.options.groups import Adam, Augmentation, Decay, Translation
 from fastgan.systems import remedies
@@ -19,6 +20,7 @@ from fastgan.systems.quick import Preset
 from fastgan.systems.remedies import Remedy
 from fastgan.systems.translator import Translator
 
+LOSSES: dict[str, type[Adversarial]] = {loss.kind: loss for loss in (NonSaturating, LeastSquares, Hinge)}
 EPOCHS = 200  # of pix2pix and CycleGAN
 REMEDIES = {
     remedies.STRONG: (remedies.AUGMENT, Remedy("a smaller discriminator_width", anew=True)),

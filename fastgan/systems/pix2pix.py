@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from fastgan import backend
 from fastgan.data.fields import Batch, Field
 from fastgan.fusion.paired import paired
-from fastgan.losses import Adversarial, Hinge, LeastSquares, NonSaturating
 from fastgan.networks.patchgan import patchgan
 from fastgan.networks.unet import NORMS, UNet
 from fastgan.nn import Dropout, init
@@ -22,10 +21,8 @@ from fastgan.options import option
 from fastgan.options.groups import POWERS_OF_TWO
 from fastgan.random import drawing_from
 from fastgan.systems.base import Part, Phase
-from fastgan.systems.patches import PatchConfig, PatchTranslator
+from fastgan.systems.patches import LOSSES, PatchConfig, PatchTranslator
 from fastgan.systems.quick import Preset
-
-LOSSES: dict[str, type[Adversarial]] = {loss.kind: loss for loss in (NonSaturating, LeastSquares, Hinge)}
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ _CLASSES = {
     "pix2pix": "fastgan.systems.pix2pix:Pix2Pix",
     "cyclegan": "fastgan.systems.cyclegan:CycleGAN",
     "colorization": "fastgan.systems.colorization:Colorization",
+    "pairedcyclegan": "fastgan.systems.pairedcyclegan:PairedCycleGAN",
     "simgan": "fastgan.systems.simgan:SimGAN",
     "srgan": "fastgan.systems.srgan:SRGAN",
     "context-encoder": "fastgan.systems.context_encoder:ContextEncoder",

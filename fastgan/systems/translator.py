@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -23,6 +23,8 @@ class Example:
     images: (N, C, H, W) in [-1, 1], what goes in.   inputs: what goes in beside them.
     truth: (N, C', H', W'), what should come out, where that is known.
     region: (N, 1, H', W') bool, where the truth counts; none: everywhere.
+    shown: whether it is in previews and counts for the best checkpoint; not where it only judges the pictures of
+        another one elsewhere.
     """
 
     name: str
@@ -31,12 +33,13 @@ class Example:
     truth: Tensor | None = None
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
     region: Tensor | None = None
+    shown: bool = True
 
     def rows(self, rows: slice) -> Example:
         """Some of them."""
         inputs = {name: values[rows] for name, values in self.inputs.items()}
         truth, region = (None if values is None else values[rows] for values in (self.truth, self.region))
-        return Example(self.name, self.direction, self.images[rows], truth, inputs, region)
+        return replace(self, images=self.images[rows], truth=truth, inputs=inputs, region=region)
 
 
 class Translator(System):
@@ -179,7 +182,8 @@ class Translator(System):
 
     def show(self, probe: Batch) -> list[Panel]:
         """A panel an example: what goes in, what comes out, and the truth."""
-        return [self.panel(example) for example in self.examples(probe, torch.Generator().manual_seed(0))]
+        examples = self.examples(probe, torch.Generator().manual_seed(0))
+        return [self.panel(example) for example in examples if example.shown]
 
     def panel(self, example: Example) -> Panel:
         """One example translated."""
@@ -196,6 +200,8 @@ class Translator(System):
 
         rows = take(source, count)
         for example in self.examples(rows, generator):
+            if not example.shown:
+                continue
             _, after = self.directions[example.direction]
             for start in range(0, len(example.images), size):
                 part = example.rows(slice(start, start + size))

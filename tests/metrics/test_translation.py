@@ -11,6 +11,7 @@ from fastgan.data import Apart, ImageData, Together
 from fastgan.metrics.translation import evaluate
 from fastgan.options import Options, option
 from fastgan.systems import Translator
+from fastgan.systems.translator import Example
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,12 @@ def data(paired: bool, count: int = 24, by: int = 51):
 def test_the_truth_is_found_and_the_copy_is_not_it():
     found = evaluate(OneWay(Plain(add=0.4)), data(True))
     made, copy = found.values["forward"], found.baseline["forward"]
-    assert made.keys() == {"l1", "psnr", "ssim", "features"}
+    assert made.keys() == {"l1", "psnr", "ssim", "delta_e", "features"}
     assert made["l1"] == pytest.approx(0, abs=1e-6)
     assert made["ssim"] == pytest.approx(1, abs=1e-4)
     assert copy["l1"] == pytest.approx(0.2, abs=1e-6)
+    assert made["delta_e"] < 0.01
+    assert copy["delta_e"] > 10
     assert copy["psnr"] == pytest.approx(13.98, abs=0.01)
     assert made["features"] < copy["features"]
     assert found.baselines == {"forward": "copy"}
@@ -75,7 +78,9 @@ def test_domains_whose_truth_is_hidden():
 
 def test_domains_drawn_together_have_a_truth():
     found = evaluate(Brighter(Plain(add=0.4)), data(True))
-    assert found.values["a to b"].keys() == {"l1", "psnr", "ssim", "features", "retrieval", "frechet", "cycle"}
+    assert found.values["a to b"].keys() == {
+        "l1", "psnr", "ssim", "delta_e", "features", "retrieval", "frechet", "cycle"
+    }  # fmt: skip
     assert found.values["a to b"]["retrieval"] == 1
     assert found.values["a to b"]["l1"] < 1e-6
 
@@ -104,3 +109,21 @@ class TestErrors:
     def test_samples(self):
         with pytest.raises(ValueError, match="samples must be a positive integer, not 0"):
             evaluate(OneWay(Plain()), data(True), samples=0)
+
+
+class Beside(OneWay):
+    """Its truth is not what the domain of its results holds: that of another row is nearest in the domain."""
+
+    takes: ClassVar = {"reference": "of the domain"}
+    directions: ClassVar = {"there": ("a", "b"), "back": ("b", "a")}
+    paired = False
+
+    def examples(self, batch, generator, paired=None):
+        yield Example("there", "there", batch.a, batch.b, {"reference": batch.b})
+        yield Example("back", "back", batch.b.flip(0), batch.a.flip(0))
+
+
+def test_truths_are_retrieved_among_truths_and_no_way_back_lacks_its_reference():
+    found = evaluate(Beside(Plain(add=-0.4)), data(True))
+    assert found.values["back"]["retrieval"] == 1
+    assert not any("cycle" in values for values in found.values.values())

@@ -41,7 +41,10 @@ def making(system):
 
 def inputs(system, count):
     if isinstance(system, Translator):
-        return (rows(system, count, 1)[system.directions[system.way(None)][0]].contiguous(),)
+        images = rows(system, count, 1)[system.directions[system.way(None)][0]].contiguous()
+        random = torch.Generator().manual_seed(2)
+        _, *others = system.recording()[1].values()  # such as a reference
+        return (images, *(torch.rand(count, *each.shape[1:], generator=random) * 2 - 1 for each in others))
     latent = system.latent(count, torch.Generator().manual_seed(1))
     return (latent, torch.arange(count) % system.classes) if system.classes else (latent,)
 
@@ -50,7 +53,9 @@ def generating(system):
     """The network that makes images, and what it gets."""
     network = system.get_submodule("decoder" if system.name == "autoencoder" else system.averaged[0])
     seen = []
-    hook = network.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0].clone()))
+    hook = network.register_forward_pre_hook(
+        lambda module, arguments: seen.append(tuple(each.clone() for each in arguments))
+    )
     with torch.no_grad():
         making(system)(*inputs(system, 3))
     hook.remove()
@@ -66,10 +71,10 @@ def elsewhere(tmp_path_factory):
         with torch.no_grad():
             ours[f"{name}.pt2"] = making(system)(*inputs(system, 3))
             network, x = generating(system)
-            ours[f"{name}.network.pt2"] = network(x)
-        torch.export.save(torch.export.export(network, (x,)), folder / f"{name}.network.pt2")
+            ours[f"{name}.network.pt2"] = network(*x)
+        torch.export.save(torch.export.export(network, x), folder / f"{name}.network.pt2")
         (folder / f"{name}.pt2").write_bytes(recorded.pt2(made(name), {"system": name}))
-        arguments |= {f"{name}.pt2": inputs(system, 3), f"{name}.network.pt2": (x,)}
+        arguments |= {f"{name}.pt2": inputs(system, 3), f"{name}.network.pt2": x}
     torch.save(arguments, folder / "arguments.pt")
     done = subprocess.run([sys.executable, "-c", ELSEWHERE], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -92,10 +97,10 @@ def test_traced(name):
     network, x = generating(system)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        traced = torch.jit.trace(network, (x,))
+        traced = torch.jit.trace(network, x)
         whole = torch.jit.trace(recorded.Recorded(system, making(system), inputs(system, 2)), inputs(system, 2))
     assert not [warning for warning in said if "/fastgan/" in warning.filename]
-    torch.testing.assert_close(traced(x), network(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(traced(*x), network(*x), rtol=1e-5, atol=1e-5)
     expected = making(system)(*inputs(system, 2))
     torch.testing.assert_close(whole(*inputs(system, 2)), expected, rtol=1e-5, atol=1e-5)
 
@@ -134,8 +139,9 @@ class TestOnnx:
     def test_network(self, run_onnx, name, dynamo):
         network, x = generating(made(name))
         file = io.BytesIO()
-        torch.onnx.export(network, (x,), file, dynamo=dynamo, verbose=False, input_names=["x"])
-        torch.testing.assert_close(run_onnx(file.getvalue(), x=x), network(x).detach(), rtol=1e-4, atol=1e-5)
+        given = {f"x{number}": values for number, values in enumerate(x)}
+        torch.onnx.export(network, x, file, dynamo=dynamo, verbose=False, input_names=list(given))
+        torch.testing.assert_close(run_onnx(file.getvalue(), **given), network(*x).detach(), rtol=1e-4, atol=1e-5)
 
 
 class TestFile:

@@ -35,11 +35,10 @@ def test_a_run_goes_on_bit_for_bit(name, tmp_path):
     assert same(straight["system"], stopped["system"])
     assert same(straight["optimizers"], stopped["optimizers"])
     system = load(tmp_path / "stopped", device="cpu")
-    for direction, (before, _) in system.directions.items():
-        pictures = rows(system, 2)[before]
-        result = system.translate(pictures, direction)
+    for example in system.examples(rows(system, 2), torch.Generator().manual_seed(0)):
+        result = system.translate(example.images, example.direction, **example.inputs)
         assert result.isfinite().all()
-        assert result.shape[2:] == tuple(side * system.scale for side in pictures.shape[2:])
+        assert result.shape[2:] == tuple(side * system.scale for side in example.images.shape[2:])
     assert list((tmp_path / "stopped" / "samples").glob("*.png"))
 
 

@@ -28,6 +28,7 @@ BATCH = 64
 OF = {
     "pix2pix": 8,
     "cyclegan": 4,
+    "pairedcyclegan": 4,
     "srgan": 8,
     "context-encoder": 32,
     "colorization": 8,
@@ -43,6 +44,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "pix2pix": {"resolution": 64, "width": 32},
     "cyclegan": {"resolution": 64, "width": 32, "blocks": 3},
     "colorization": {"resolution": 64, "width": 32, "pretraining": 0},
+    "pairedcyclegan": {"resolution": 64, "width": 32, "blocks": 3, "known": "target"},
     "simgan": {"pretraining": 0, "discriminator_pretraining": 0, "history": 1600, "width": 32},
     "srgan": {"resolution": 64, "blocks": 8, "discriminator_width": 32, "pretrain": 0},
     "context-encoder": {"resolution": 64, "width": 32, "bottleneck": 512},
