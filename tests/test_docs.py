@@ -18,6 +18,7 @@ import pytest
 
 from fastgan.metrics import registry as metrics
 from fastgan.systems import registry as systems
+from fastgan.tuning import choices
 
 ROOT = Path(__file__).parents[1]
 GUIDES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -47,7 +48,9 @@ def run_console(block: str, folder: Path) -> None:
 def test_guide(guide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    # What a guide registers is known to the rest of it alone.
+    # What a guide measures and registers is known to the rest of it alone.
+    monkeypatch.setenv("FASTGAN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(choices, "_winners", None)
     monkeypatch.setattr(metrics, "_metrics", dict(metrics._metrics))
     monkeypatch.setattr(systems, "_registered", dict(systems._registered))
     text = guide.read_text()
