@@ -19,6 +19,7 @@ from fastgan.data.fields import Batch, Field
 from fastgan.data.panel import Panel
 from fastgan.options import build, options
 from fastgan.random import current
+from fastgan.systems.optimizers import Adam
 from fastgan.systems.pool import ImagePool
 from fastgan.systems.quick import Preset
 from fastgan.systems.remedies import Remedy
@@ -209,7 +210,7 @@ def adam(network: nn.Module, learning_rate: float, betas: tuple[float, float]) -
     """Adam over the network's parameters, in one fused kernel where the device has one."""
     parameters = list(network.parameters())
     fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
-    return torch.optim.Adam(parameters, lr=learning_rate, betas=betas, fused=fused or None)
+    return Adam(parameters, lr=learning_rate, betas=betas, fused=fused or None)
 
 
 def normal(shape: tuple[int, ...], system: System, generator: torch.Generator | None) -> Tensor:
