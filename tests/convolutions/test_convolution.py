@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from fastgan import tuning
 from fastgan.bench.timing import interleaved
-from fastgan.convolutions import convolution, products, rules
+from fastgan.convolutions import convolution, products, rules, winograd
 from fastgan.nn import ConvNormAct2d, ConvTransposeNormAct2d
 from tests.accuracy import assert_as_accurate
 from tests.convolutions.ways import on
@@ -336,6 +336,26 @@ def test_default_rule_only_where_measured(monkeypatch):
         assert rules.fastest(many._replace(images=images)) == ("torch", "torch", way)
     on(monkeypatch)
     assert rules.fastest(layer) == ("torch",) * 3
+
+
+def test_chosen_where_it_was_measured_with_avx2_alone(monkeypatch):
+    """Layers of DCGAN, pix2pix, CycleGAN and SRGAN; what is right was measured, see the table."""
+    on(monkeypatch, "avx2")
+    middle = products.Layer(8, 128, 64, 8, 8, 16, 16, 4, 4, 2, 2, 1, 1, torch.float32, True, True)
+    deep = middle._replace(small=512, large=256, h=2, w=2, height=4, width=4)
+    block = middle._replace(small=64, h=16, w=16, kernel_h=3, kernel_w=3, stride_h=1, stride_w=1)
+    strided = middle._replace(small=256, large=128, images=64, kernel_h=3, kernel_w=3)
+    image = middle._replace(small=64, large=3, h=32, w=32, height=64, width=64)
+    out = middle._replace(small=1, large=256, images=16, kernel_h=7, kernel_w=7, stride_h=1, stride_w=1)
+    if winograd.possible(middle):  # with the compiled kernels
+        assert rules.fastest(middle) == ("winograd",) * 3
+        assert rules.fastest(block) == ("winograd",) * 3
+        assert rules.fastest(image) == ("torch", "narrow", "narrow")
+        assert rules.fastest(out) == ("narrow", "torch", "narrow")
+    assert rules.fastest(deep) == ("onednn", "torch", "onednn")
+    assert rules.fastest(strided) == ("torch", "torch", "mm")
+    for change in ({"channels_last": False, "weight_last": False, "h": 16, "w": 16}, {"dtype": torch.bfloat16}):
+        assert rules.fastest(middle._replace(**change)) == ("torch",) * 3
 
 
 @pytest.mark.parametrize("make", [ConvNormAct2d, ConvTransposeNormAct2d])
