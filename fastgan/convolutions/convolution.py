@@ -118,13 +118,14 @@ def _layer(
     else:
         h = (height + 2 * padding[0] - kernel_h) // stride[0] + 1
         w = (width + 2 * padding[1] - kernel_w) // stride[1] + 1
-    # Of maps of one pixel the layout is ambiguous, and where both have one channel: no convolutions to speak of either.
-    if min(h, w, height, width) < 1 or h * w < 2 or height * width < 2 or max(small, large) < 2:
+    # Where both maps have one pixel or one channel, these are no convolutions to speak of.
+    if min(h, w, height, width) < 1 or height * width < 2 or max(small, large) < 2:
         return None
     last = x.is_contiguous(memory_format=torch.channels_last)
     if not last and not x.is_contiguous():
         return None
     weight_last = not weight.is_contiguous() and weight.is_contiguous(memory_format=torch.channels_last)
+    last = last and not (h * w == 1 and x.is_contiguous())  # of a map of one pixel the weight tells
     return Layer(
         *(images, small, large, h, w, height, width, kernel_h, kernel_w),
         *(*stride, *padding, dtype, last or weight_last, weight_last),

@@ -160,7 +160,9 @@ RULES = (
     Rule(CORRELATE, F32, AVX2, ONEDNN, OLDER, lambda layer: (
         _read_once(layer) and layer.rows <= 128 and layer.channels_last and layer.weight_last)),
     Rule(GRADIENT, F32, AVX2, ONEDNN, OLDER, lambda layer: (
-        _read_once(layer) and (layer.channels_last or layer.pixels <= 16))),
+        _read_once(layer) and (layer.channels_last or (layer.pixels <= 16 and layer.rows >= 4)))),
+    # Of maps of one pixel, as inside a U-Net, 3 to 40 times.
+    Rule(GRADIENT, F32, AVX2, MM, OLDER, lambda layer: layer.pixels == 1 and layer.channels < 2**16),
     # Winograd's method: 1.3 times, and 1.6 times for the gradient. Its sums and differences cost more beside 5x5.
     Rule(CORRELATE, F32, AVX2, WINOGRAD, OLDER, lambda layer: (
         layer.least >= 32 and winograd.meets(layer, 512 if layer.taps == 25 else 32))),

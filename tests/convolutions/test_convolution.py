@@ -114,6 +114,19 @@ class TestSameAsPyTorch:
         exact = derivatives(theirs, [t.double() for t in tensors], settings)
         assert_as_accurate(*results, exact, ["y", "x", "weight", "bias"])
 
+    @pytest.mark.parametrize("last", [True, False])
+    def test_maps_of_one_pixel(self, transposed, way, last, used):
+        """Inside a U-Net. The other map has the layout of the weight, as with PyTorch."""
+        used.way = way
+        size = (1, 1) if transposed else (2, 2)
+        geometry = ((4, 4), (2, 2), (1, 1), size, (0, 0))
+        ours, theirs, tensors, settings = pair(transposed, geometry, torch.float32, last, last)
+        results = derivatives(ours, tensors, settings), derivatives(theirs, tensors, settings)
+        assert sorted(used.calls) == ["correlate", "spread", "weight_gradient"]
+        assert_close(*results, rtol=1e-4, atol=1e-5)
+        layout = torch.channels_last if last else torch.contiguous_format
+        assert all(t.is_contiguous(memory_format=layout) for t in results[0] if t.dim() == 4)
+
     @pytest.mark.parametrize("last", list(itertools.product([True, False], repeat=2)), ids=str)
     def test_layouts(self, transposed, way, last, used):
         used.way = way
@@ -354,6 +367,9 @@ def test_chosen_where_it_was_measured_with_avx2_alone(monkeypatch):
         assert rules.fastest(out) == ("narrow", "torch", "narrow")
     assert rules.fastest(deep) == ("onednn", "torch", "onednn")
     assert rules.fastest(strided) == ("torch", "torch", "mm")
+    inside = deep._replace(small=512, large=512, h=1, w=1, height=2, width=2)  # of a U-Net
+    assert rules.fastest(inside) == ("onednn", "torch", "onednn")
+    assert rules.fastest(inside._replace(small=64, large=64, weight_last=False, channels_last=False))[2] == "mm"
     for change in ({"channels_last": False, "weight_last": False, "h": 16, "w": 16}, {"dtype": torch.bfloat16}):
         assert rules.fastest(middle._replace(**change)) == ("torch",) * 3
 
