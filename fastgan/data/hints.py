@@ -50,9 +50,16 @@ def read_hints(path: str | Path, height: int, width: int) -> Tensor:
     try:
         if path.suffix.lower() in PICTURES:
             return _painted(path, height, width)
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            kinds = " or ".join(PICTURES)
+            raise ValueError(f"hints must be lines `{LINE}`, JSON or a picture in {kinds}, not this") from None
         if path.suffix.lower() == ".json":
-            points = json.loads(text)
+            try:
+                points = json.loads(text)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"not JSON: {error}") from None
             if not isinstance(points, list) or not all(isinstance(point, list) for point in points):
                 raise ValueError('hints must be a list of [x, y, "#rrggbb", size], not something else')
         else:

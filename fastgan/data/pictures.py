@@ -145,6 +145,18 @@ FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+MOST = {".webp": 16383, ".jpg": 65535, ".jpeg": 65535}  # pixels a side that a file of that format can hold
+
+
+def check_sides(path: str | PathLike[str], height: int, width: int) -> None:
+    """ValueError where a picture of that size does not go into a file of that name."""
+    suffix = os.path.splitext(path)[1].lower()
+    if (most := MOST.get(suffix)) and max(height, width) > most:
+        raise ValueError(
+            f"a {suffix} file holds sides of at most {most} pixels, not {width}x{height}: give it a name in .png"
+        )
+
+
 def save_picture(path: str | PathLike[str], image: Tensor) -> None:
     """Write image, (1 or 3, H, W) uint8, in the format that the name asks for: .png, .jpg, .jpeg or .webp (lossless).
 
@@ -153,6 +165,8 @@ def save_picture(path: str | PathLike[str], image: Tensor) -> None:
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in FORMATS:
         raise ValueError(f"a picture is a file that ends in {', '.join(FORMATS)}, not {os.fspath(path)!r}")
+    if isinstance(image, Tensor) and image.dim() == 3:
+        check_sides(path, *image.shape[1:])
     _save(path, image, *FORMATS[suffix])
 
 

@@ -248,11 +248,11 @@ def default_memory(device: torch.device) -> int:
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
     else:
-        free = _free_memory() // local_ranks()
+        free = free_memory() // local_ranks()
     return min(MOST_MEMORY, free // 4)
 
 
-def _free_memory() -> int:
+def free_memory() -> int:
     """Bytes that this process may still take: of the machine, and of its container."""
     limits = []
     try:

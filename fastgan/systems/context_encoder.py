@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -175,8 +175,6 @@ class ContextEncoder(Translator):
         super().check(images, direction, inputs)
         mask = inputs.get("mask")
         if mask is None:
-            if not self.centered:
-                raise ValueError(f"{self.name} was trained with holes anywhere: it needs a mask, 1 where they are")
             return
         height, width = images.shape[2:]
         if mask.shape[1:] != (1, height, width):
@@ -187,6 +185,17 @@ class ContextEncoder(Translator):
                 f"{self.name} was trained with a hole of {side}x{side} pixels in the middle: leave the mask out, or "
                 "train with holes=random for other places"
             )
+
+    def check_given(self, direction: str, names: Collection[str]) -> None:
+        super().check_given(direction, names)
+        if not self.centered and "mask" not in names:
+            raise ValueError(f"{self.name} was trained with holes anywhere: it needs a mask, 1 where they are")
+
+    def restored(self, image: Tensor, made: Tensor) -> Tensor:
+        """The known pixels stay as they are."""
+        side = self.config.resolution
+        holes = self.holes(made.new_zeros(1, 1, side, side)).to(made.dtype)
+        return torch.where(F.interpolate(holes, made.shape[2:], mode="nearest") > 0, made, image)
 
     def recording(self) -> tuple[Callable[..., Tensor], dict[str, Tensor]]:
         function, inputs = super().recording()

@@ -3,7 +3,7 @@ Makeup", 2018."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -191,13 +191,15 @@ class PairedCycleGAN(PatchTranslator):
     def check(self, images: Tensor, direction: str, inputs: Mapping[str, Tensor]) -> None:
         super().check(images, direction, inputs)
         reference = inputs.get("reference")
-        if direction == "remove":
-            if reference is not None:
-                raise ValueError(f"{self.name} takes no reference in direction remove: leave it out")
-        elif reference is None:
-            raise ValueError(f"{self.name} applies the make-up of a reference: give one, or take direction remove")
-        elif reference.shape[1] != self.config.channels:
+        if reference is not None and reference.shape[1] != self.config.channels:
             raise ValueError(f"reference must have {self.config.channels} channels, not {reference.shape[1]}")
+
+    def check_given(self, direction: str, names: Collection[str]) -> None:
+        super().check_given(direction, names)
+        if direction == "remove" and "reference" in names:
+            raise ValueError(f"{self.name} takes no reference in direction remove: leave it out")
+        if direction == "apply" and "reference" not in names:
+            raise ValueError(f"{self.name} applies the make-up of a reference: give one, or take direction remove")
 
     def recording(self) -> tuple[Callable[..., Tensor], dict[str, Tensor]]:
         """Make-up applied."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -131,18 +131,23 @@ class Translator(System):
         """ValueError for pictures, or something beside them, that cannot be translated in this direction."""
         if images.dim() != 4 or not len(images):
             raise ValueError(f"images must be (N, C, H, W) with at least one image, not {tuple(images.shape)}")
+        self.check_given(direction, inputs)
         for name, values in inputs.items():
-            if name not in self.takes:
-                accepted = (
-                    f"beside pictures it takes {', '.join(self.takes)}" if self.takes else "it takes pictures alone"
-                )
-                raise ValueError(f"{self.name} takes no {name}: {accepted}")
             if values.dim() != 4 or len(values) != len(images):
                 raise ValueError(
                     f"{name} must be (N, C, H, W) with a row for each of the {len(images)} images, not "
                     f"{tuple(values.shape)}"
                 )
         self.check_size(*images.shape[2:])
+
+    def check_given(self, direction: str, names: Collection[str]) -> None:
+        """ValueError for something beside pictures that this direction does not take, or cannot do without."""
+        for name in names:
+            if name not in self.takes:
+                accepted = (
+                    f"beside pictures it takes {', '.join(self.takes)}" if self.takes else "it takes pictures alone"
+                )
+                raise ValueError(f"{self.name} takes no {name}: {accepted}")
 
     def check_size(self, height: int, width: int) -> None:
         """ValueError unless pictures of that size can go in."""
@@ -151,10 +156,15 @@ class Translator(System):
                 tall, wide = self.fixed
                 raise ValueError(f"{self.name} takes pictures of {wide}x{tall} pixels, not {width}x{height}")
         elif min(height, width) < self.least or height % self.multiple or width % self.multiple:
-            of = f", multiples of {self.multiple}," if self.multiple > 1 else ""
+            of = f" multiples of {self.multiple}," if self.multiple > 1 else ""
             raise ValueError(
                 f"{self.name} takes pictures whose sides are{of} at least {self.least} pixels, not {width}x{height}"
             )
+
+    def restored(self, image: Tensor, made: Tensor) -> Tensor:
+        """What was made of a picture that had to be resized for it, and back, with what stays of the picture itself:
+        nothing, by default. Both (N, C, H, W), in [-1, 1]."""
+        return made
 
     def examples(self, batch: Batch, generator: torch.Generator, paired: bool | None = None) -> Iterator[Example]:
         """What rows of `inputs` are examples of: by default, of each direction.

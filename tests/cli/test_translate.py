@@ -8,7 +8,7 @@ from PIL import Image
 
 import fastgan
 from fastgan.cli import main
-from fastgan.cli.translate import picture
+from fastgan.cli.asked import picture
 from fastgan.data import load, save_png, to_uint8
 from fastgan.runs.translation import translated
 

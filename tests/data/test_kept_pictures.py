@@ -123,12 +123,12 @@ def test_an_interrupted_batch_is_read_again(source, monkeypatch):
 
 
 def test_what_is_free_bounds_the_memory(monkeypatch):
-    monkeypatch.setattr(readers, "_free_memory", lambda: 4000)
+    monkeypatch.setattr(readers, "free_memory", lambda: 4000)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     assert readers.default_memory(torch.device("cpu")) == 1000
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert readers.default_memory(torch.device("cpu")) == 250
-    monkeypatch.setattr(readers, "_free_memory", lambda: 1 << 50)
+    monkeypatch.setattr(readers, "free_memory", lambda: 1 << 50)
     assert readers.default_memory(torch.device("cpu")) == 4 << 30
     monkeypatch.undo()
-    assert 0 < readers._free_memory() < 1 << 50
+    assert 0 < readers.free_memory() < 1 << 50

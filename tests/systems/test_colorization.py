@@ -429,7 +429,7 @@ class TestSuggestions:
     ("images", "inputs", "message"),
     [
         (torch.zeros(1, 2, 16, 16), {}, "images must have 1 or 3 channels, not 2"),
-        (torch.zeros(1, 3, 20, 16), {}, "sides are, multiples of 8, at least 8 pixels, not 16x20"),
+        (torch.zeros(1, 3, 20, 16), {}, "sides are multiples of 8, at least 8 pixels, not 16x20"),
         (GRAY, {"hints": torch.zeros(1, 3, 16, 16)}, r"hints must be \(1, 4, 16, 16\).*not \(1, 3"),
         (GRAY, {"mask": torch.zeros(1, 1, 16, 16)}, "takes no mask: beside pictures it takes hints"),
     ],

@@ -72,7 +72,7 @@ class TestArchitecture:
         system = made()
         assert system.translate(torch.zeros(1, 2, 8, 20)).shape == (1, 2, 8, 20)
         for bad in ((4, 8), (8, 10)):
-            with pytest.raises(ValueError, match="sides are, multiples of 4, at least 8 pixels"):
+            with pytest.raises(ValueError, match="sides are multiples of 4, at least 8 pixels"):
                 system.translate(torch.zeros(1, 2, *bad))
 
     def test_each_direction_has_its_generator(self):

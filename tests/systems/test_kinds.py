@@ -226,7 +226,7 @@ class TestTranslator:
 
     @pytest.mark.parametrize("size", [(8, 12), (16, 8), (4, 4)])
     def test_sizes_that_cannot_be_used(self, size):
-        message = "takes pictures whose sides are, multiples of 8, at least 16 pixels, not {1}x{0}".format(*size)
+        message = "takes pictures whose sides are multiples of 8, at least 16 pixels, not {1}x{0}".format(*size)
         with pytest.raises(ValueError, match=message):
             Masked(PlainConfig(), multiple=8, least=16).translate(torch.rand(1, 3, *size))
         with pytest.raises(ValueError, match="masked takes pictures of 8x6 pixels, not {1}x{0}".format(*size)):

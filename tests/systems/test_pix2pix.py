@@ -79,7 +79,7 @@ class TestArchitecture:
     def test_fewer_levels_take_more_sizes(self):
         system = made(levels=2)
         assert system.translate(torch.zeros(1, 2, 20, 24)).shape == (1, 2, 20, 24)
-        with pytest.raises(ValueError, match="sides are, multiples of 4, at least 4 pixels, not 24x22"):
+        with pytest.raises(ValueError, match="sides are multiples of 4, at least 4 pixels, not 24x22"):
             system.translate(torch.zeros(1, 2, 22, 24))
 
     def test_initial_weights(self, paper):

@@ -8,7 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fastgan.runs.translation import translated
+from fastgan.data.hints import hints_of
+from fastgan.data.pictures import to_uint8
+from fastgan.runs.resizing import placed
+from fastgan.runs.translation import translated, translated_pixels
 from fastgan.systems import Translator
 
 
@@ -113,7 +116,7 @@ def test_continued_by_reflection():
 
 def test_what_cannot_be_done(image):
     system = Local()
-    with pytest.raises(ValueError, match="multiples of 4, at least 8 pixels, not 76x4"):
+    with pytest.raises(ValueError, match="sides of at least 5 pixels, not 75x4"):
         translated(system, image[:, :, :4])
     system.halo = None
     with pytest.raises(ValueError, match=r"local looks at the whole picture.*leave tile out"):
@@ -125,3 +128,57 @@ def test_results_lie_in_range(image):
     with torch.no_grad():
         system.up.bias.fill_(3)
     assert translated(system, image).max() == 1
+
+
+@pytest.mark.parametrize("scale", [1, 4])
+@pytest.mark.parametrize("fixed", [None, (16, 16)])
+@pytest.mark.parametrize("tile", [0, 16])
+def test_pixels_are_the_same(image, scale, fixed, tile):
+    system = Local(scale)
+    if fixed:
+        system.fixed, system.halo, tile = fixed, None, 0
+    expected = to_uint8(translated(system, image, tile=tile)[0])
+    assert torch.equal(translated_pixels(system, image, tile=tile), expected)
+
+
+class TestPlaced:
+    @pytest.mark.parametrize("size", [(5, 6), (13, 40), (25, 75), (52, 75), (80, 100), (40, 100)])
+    def test_no_hint_is_lost(self, size):
+        """Single points of a color each, some of them beside one another."""
+        places = [(0, 0), (1, 0), (0, 1), (40, 30), (74, 51), (73, 51), (74, 50)]
+        points = [(x, y, f"#{x:02x}{y:02x}{(x * y) % 251:02x}", 1) for x, y in places]
+        hints = hints_of(points, 52, 75)
+        made = placed(hints, size, "hints")
+        assert made.shape == (1, 4, *size)
+        colors = lambda values: {tuple(color) for color in values[0, :3, values[0, 3] > 0].T.tolist()}  # noqa: E731
+        assert colors(made) == colors(hints)
+        assert not made[0, :3, made[0, 3] == 0].any()
+        rows, columns = (made[0, 3] > 0).nonzero().unbind(1)
+        assert rows.min() == 0
+        assert columns.max() == size[1] - 1
+        assert torch.equal(made[0, :3, 0, 0], hints[0, :3, 0, 0])
+
+    def test_a_hint_stays_at_its_place(self):
+        made = placed(hints_of([(60, 20, "#ff0000", 9), (10, 40, "#0000ff", 1)], 52, 75), (26, 25), "hints")
+        square = [[row, column] for row in range(8, 13) for column in range(18, 22)]
+        assert made[0, 3].nonzero().tolist() == [*square, [20, 3]]
+        assert made[0, :3, 10, 19].tolist() == [1, -1, -1]
+
+    def test_none(self):
+        assert not placed(torch.zeros(1, 4, 52, 75), (16, 16), "hints").any()
+
+    def test_a_painting_is_made_smaller(self):
+        """More colors than points could be: each cell has one of its own, none moves."""
+        torch.manual_seed(0)
+        hints = torch.cat([torch.rand(1, 3, 64, 64), torch.ones(1, 1, 64, 64)], 1)
+        hints[..., :32] = 0
+        made = placed(hints, (16, 16), "hints")
+        assert not made[..., :8].any()
+        assert made[0, 3, :, 8:].all()
+
+    def test_a_scratch_of_one_pixel_stays_whole(self):
+        mask = torch.zeros(1, 1, 52, 75)
+        mask[..., 33] = 1
+        made = placed(mask, (16, 16), "mask")
+        assert made.amax(3).min() == 1
+        assert made.sum() <= 2 * 16
