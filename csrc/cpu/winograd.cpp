@@ -2,6 +2,8 @@
 // Python has validated the arguments and speaks to the user; the checks here only keep memory safe.
 #include "winograd.h"
 
+#include <utility>
+
 #include "capability.h"
 #include "tensor.h"
 
@@ -33,15 +35,18 @@ Tensor map_of(int64_t images, int64_t channels, int64_t height, int64_t width) {
 }
 
 Winograd call_of(int64_t images, int64_t stride, int64_t kernel, int64_t padding_h, int64_t padding_w) {
-  STD_TORCH_CHECK(stride > 0 && (kernel == 2 * stride || kernel == 3 * stride) && padding_h >= 0 && padding_w >= 0 &&
-                      padding_h < kernel && padding_w < kernel,
-                  "fastgan: winograd needs a kernel of two or three strides and a smaller padding");
+  const bool parts = stride == 1 && kernel == 4;
+  STD_TORCH_CHECK(stride > 0 && (kernel == 2 * stride || kernel == 3 * stride || parts) && padding_h >= 0 &&
+                      padding_w >= 0 && padding_h < kernel && padding_w < kernel,
+                  "fastgan: winograd needs a kernel of two or three strides, or of 4 with stride 1, and a smaller "
+                  "padding");
   Winograd a = {};
   uint32_t threads;
   STABLE_TORCH_ERROR_CODE_CHECK(torch_get_num_threads(&threads));
   a.images = images;
   a.stride = stride;
-  a.taps = kernel / stride;
+  a.places = parts ? 2 : stride;
+  a.taps = kernel / a.places;
   a.padding_h = padding_h;
   a.padding_w = padding_w;
   a.threads = threads;
@@ -63,6 +68,19 @@ void read_weight(Winograd& a, const Tensor& weight, const OptionalTensor& bias, 
   a.bias = bias ? static_cast<const float*>(bias->data_ptr()) : nullptr;
 }
 
+// Exchanges the large and the small map, and reads the weight from its last tap to its first.
+void turn(Winograd& a, int64_t kernel) {
+  std::swap(a.small, a.large);
+  std::swap(a.step_small, a.step_large);
+  std::swap(a.h, a.height);
+  std::swap(a.w, a.width);
+  a.weight += (kernel - 1) * (a.step_row + a.step_column);
+  a.step_row = -a.step_row;
+  a.step_column = -a.step_column;
+  a.padding_h = kernel - 1 - a.padding_h;
+  a.padding_w = kernel - 1 - a.padding_w;
+}
+
 // Apart from one another: what malloc returns of more than 32 MB is new to the process at each call.
 struct Memory {
   Tensor transformed, scratch;
@@ -80,10 +98,10 @@ Tensor winograd_correlate(const Tensor& large, const Tensor& weight, const Optio
   read_weight(a, weight, bias, weight.size(0));
   a.height = large.size(2);
   a.width = large.size(3);
-  a.h = (a.height + 2 * padding_h - stride * a.taps) / stride + 1;
-  a.w = (a.width + 2 * padding_w - stride * a.taps) / stride + 1;
-  STD_TORCH_CHECK(large.size(1) == a.large && a.height + 2 * padding_h >= stride * a.taps &&
-                      a.width + 2 * padding_w >= stride * a.taps,
+  a.h = (a.height + 2 * padding_h - weight.size(2)) / stride + 1;
+  a.w = (a.width + 2 * padding_w - weight.size(2)) / stride + 1;
+  STD_TORCH_CHECK(large.size(1) == a.large && a.height + 2 * padding_h >= weight.size(2) &&
+                      a.width + 2 * padding_w >= weight.size(2),
                   "fastgan: the map does not fit the weight");
   const Tensor small = map_of(a.images, a.small, a.h, a.w);
   a.large_map = from;
@@ -104,8 +122,15 @@ Tensor winograd_spread(const Tensor& small, const Tensor& weight, const Optional
   a.width = width;
   STD_TORCH_CHECK(small.size(1) == a.small && height > 0 && width > 0, "fastgan: the map does not fit the weight");
   const Tensor large = map_of(a.images, a.large, height, width);
-  a.small_map = from;
   a.out = static_cast<float*>(large.data_ptr());
+  if (a.places != a.stride) {  // of stride 1, and so a correlation with the kernel turned round
+    turn(a, weight.size(2));
+    a.large_map = from;
+    const Memory memory(a, kernels().transformed(a, true), kernels().block(a, true));
+    kernels().correlate(a, parallel);
+    return large;
+  }
+  a.small_map = from;
   const Memory memory(a, kernels().transformed(a, false), kernels().block(a, false));
   kernels().spread(a, parallel);
   return large;

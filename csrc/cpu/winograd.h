@@ -7,11 +7,13 @@
 namespace fastgan {
 
 // A convolution between a large map and a small one, as fastgan/convolutions/products.py has it. The kernel is square,
-// of stride * taps pixels, so that each place in the stride sees a convolution of `taps` taps and stride 1.
+// of places * taps pixels on an axis, and a sum of convolutions of `taps` taps, one a place. With as many places as the
+// stride, a place is one in the stride, and its taps lie a stride apart. Else the stride is 1, and a place is a part of
+// the kernel, of taps side by side.
 struct Winograd {
   int64_t images, small, large;                           // small, large: channels of these maps
   int64_t h, w, height, width;                            // of the small and of the large map
-  int64_t stride, taps, padding_h, padding_w;             // taps 2 or 3
+  int64_t stride, places, taps, padding_h, padding_w;     // taps 2 or 3
   int64_t step_small, step_large, step_row, step_column;  // of the weight, in elements
   int64_t threads;
   const float *small_map, *large_map, *weight, *bias;  // maps (N, H, W, C) contiguous; what an op has not is null

@@ -7,7 +7,7 @@
 //
 // A strided convolution is the sum, over the places in the stride, of convolutions of stride 1 on every stride-th
 // pixel: places are only addresses here, and so much more to sum over. The large map from the small one is such a
-// convolution for each place of its own.
+// convolution for each place of its own. One of stride 1 and a larger kernel is the sum over the parts of the kernel.
 //
 // Tiles go through the transforms, products and back in blocks that stay in the cache. Every result is a sum in an
 // order given by the shape: independent of the number of threads and of the blocks.
@@ -79,6 +79,9 @@ template <class Body>
 void each_stretch(Parallel parallel, int64_t threads, int64_t tasks, const Body& body) {
   each(parallel, threads, [&](int64_t i) { body(i, tasks * i / threads, tasks * (i + 1) / threads); });
 }
+
+// The first tap of a place on an axis.
+int64_t first_tap(const Winograd& a, int64_t place) { return place * (a.places == a.stride ? 1 : a.taps); }
 
 struct Map {
   float* data;
@@ -227,7 +230,7 @@ struct Weight {
     columns = correlate ? a.small : a.large;
     row = correlate ? a.step_large : a.step_small;
     column = correlate ? a.step_small : a.step_large;
-    const int64_t places = a.stride * a.stride, points = (a.taps + 1) * (a.taps + 1);
+    const int64_t places = a.places * a.places, points = (a.taps + 1) * (a.taps + 1);
     panel = (correlate ? places : 1) * rows * kPanel;
     point = panels(columns) * panel + kPanel;
     place = correlate ? rows * kPanel : points * point;
@@ -238,15 +241,16 @@ template <int R>
 void transform_weight(const Winograd& a, const Weight& w, Parallel parallel) {
   constexpr int P = R + 1;
   const int64_t chunks = ceil_div(w.rows, kWeightRows), columns = panels(w.columns);
-  each(parallel, a.stride * a.stride * columns * chunks, [&](int64_t task) {
+  each(parallel, a.places * a.places * columns * chunks, [&](int64_t task) {
     const int64_t place = task / chunks / columns, n = task / chunks % columns, k = task % chunks * kWeightRows;
+    const int64_t down = first_tap(a, place / a.places), across = first_tap(a, place % a.places);
     const int64_t count = smaller(kWeightRows, w.rows - k), wide = smaller(kPanel, w.columns - n * kPanel);
     float taps[R][R][kWeightRows][kPanel] = {};
     for (int i = 0; i < R; ++i)
       for (int j = 0; j < R; ++j) {
         const int64_t y = a.stride * (w.correlate ? i : R - 1 - i), x = a.stride * (w.correlate ? j : R - 1 - j);
-        const float* const from = a.weight + (place / a.stride + y) * a.step_row +
-                                  (place % a.stride + x) * a.step_column + k * w.row + n * kPanel * w.column;
+        const float* const from =
+            a.weight + (down + y) * a.step_row + (across + x) * a.step_column + k * w.row + n * kPanel * w.column;
         for (int64_t c = 0; c < wide; ++c) {
           __builtin_prefetch(from + (c + 12) * w.column);
           for (int64_t r = 0; r < count; ++r) taps[i][j][r][c] = from[r * w.row + c * w.column];
@@ -306,7 +310,7 @@ int64_t block_of(const Winograd& a, bool correlate) {
 
 // floats of the scratch of a thread
 int64_t block_floats(const Winograd& a, bool correlate) {
-  const int64_t points = (a.taps + 1) * (a.taps + 1), places = correlate ? a.stride * a.stride : 1;
+  const int64_t points = (a.taps + 1) * (a.taps + 1), places = correlate ? a.places * a.places : 1;
   const int64_t left = places * panels(correlate ? a.large : a.small), right = panels(correlate ? a.small : a.large);
   return points * ((left + right) * block_of(a, correlate) + 2) * kPanel;
 }
@@ -315,7 +319,7 @@ template <int R>
 void correlate(const Winograd& a, Parallel parallel) {
   const Weight weight(a, true);
   transform_weight<R>(a, weight, parallel);
-  const int64_t places = a.stride * a.stride;
+  const int64_t places = a.places * a.places;
   const Map from = large_map(a, a.large_map), to = small_map(a, a.out);
   const Tiles results(to, 1, 0, 0, a.h, a.w);
   const int64_t block = block_of(a, true), each_place = panels(a.large) * kPanel;
@@ -326,7 +330,8 @@ void correlate(const Winograd& a, Parallel parallel) {
     for (int64_t first = begin * block; first < smaller(end * block, results.count); first += block) {
       const int64_t count = smaller(block, results.count - first);
       for (int64_t place = 0; place < places; ++place) {
-        const Tiles tiles(from, a.stride, place / a.stride - a.padding_h, place % a.stride - a.padding_w, a.h, a.w);
+        const int64_t y = first_tap(a, place / a.places), x = first_tap(a, place % a.places);
+        const Tiles tiles(from, a.stride, y - a.padding_h, x - a.padding_w, a.h, a.w);
         Points mine = left;
         mine.data = left.at(0, 0, place * each_place);
         into_points<R + 1, R + 1, false>(Transforms<R>::bt, from, tiles, first, count, 0, a.large, mine);
@@ -377,7 +382,7 @@ void spread(const Winograd& a, Parallel parallel) {
 
 // Channels of the small map of a task, fewer where there are not enough tasks otherwise.
 int64_t rows_of(const Winograd& a) {
-  const int64_t least = 4 * kRows, parts = ceil_div(a.threads, a.stride * a.stride * panels(a.large));
+  const int64_t least = 4 * kRows, parts = ceil_div(a.threads, a.places * a.places * panels(a.large));
   return smaller(kSumRows, larger(least, ceil_div(a.small, parts)));
 }
 
@@ -388,7 +393,7 @@ int64_t gradient_floats(const Winograd& a) {
 template <int R>
 void weight_gradient(const Winograd& a, Parallel parallel) {
   constexpr int P = R + 1;
-  const int64_t places = a.stride * a.stride, kernel = a.stride * R;
+  const int64_t places = a.places * a.places, kernel = a.places * R;
   const Map small = small_map(a, a.small_map), large = large_map(a, a.large_map);
   const Tiles gradients(small, 1, 0, 0, a.h, a.w);
   const int64_t most = rows_of(a), blocks = ceil_div(a.small, most), columns = panels(a.large);
@@ -400,7 +405,8 @@ void weight_gradient(const Winograd& a, Parallel parallel) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t place = task / blocks / columns, channel = task / blocks % columns * kPanel;
       const int64_t row = task % blocks * most, rows = smaller(most, a.small - row);
-      const int64_t channels = smaller(kPanel, a.large - channel), y = place / a.stride, x = place % a.stride;
+      const int64_t channels = smaller(kPanel, a.large - channel);
+      const int64_t y = first_tap(a, place / a.places), x = first_tap(a, place % a.places);
       const Tiles tiles(large, a.stride, y - a.padding_h, x - a.padding_w, a.h, a.w);
       for (int64_t first = 0; first < tiles.count; first += kSumTiles) {
         const int64_t count = smaller(kSumTiles, tiles.count - first);
@@ -444,7 +450,7 @@ extern const WinogradKernels winograd_kernels = {
     [](const Winograd& a, Parallel p) { a.taps == 2 ? weight_gradient<2>(a, p) : weight_gradient<3>(a, p); },
     [](const Winograd& a, bool correlate) {
       const Weight w(a, correlate);
-      return correlate ? w.point * (a.taps + 1) * (a.taps + 1) : w.place * a.stride * a.stride;
+      return correlate ? w.point * (a.taps + 1) * (a.taps + 1) : w.place * a.places * a.places;
     },
     [](const Winograd& a, bool correlate) { return block_floats(a, correlate); },
     [](const Winograd& a) { return gradient_floats(a); },

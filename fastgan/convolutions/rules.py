@@ -80,6 +80,12 @@ def _read_once(layer: Layer) -> bool:
     return layer.taps >= 9 and layer.channels >= 2**16 and few
 
 
+def _cut(layer: Layer) -> bool:
+    """4x4 kernels of stride 1, whose tiles lose a row and a column of the odd maps that they make, with few channels:
+    oneDNN is at its best with many."""
+    return winograd.is_cut(layer) and layer.least >= 32 and layer.channels <= 2**13 and winograd.meets(layer, 64)
+
+
 def _whole(layer: Layer) -> bool:
     """The windows of all images fit in one buffer."""
     return products.weight_buffer(layer) <= products.LARGEST_BUFFER
@@ -99,11 +105,14 @@ RULES = (
     Rule(GRADIENT, BF16, AVX512_BF16, NARROW, EPYC, lambda layer: layer.small <= narrow.MOST),
 
     # Winograd's method: the transformed weight must meet enough tiles. A strided `spread` transforms the small map for
-    # each place in the stride.
-    Rule(CORRELATE, F32, AVX512, WINOGRAD, BOTH, lambda layer: layer.least >= 64 and winograd.meets(layer, 256)),
+    # each place in the stride. Kernels that are cut were not measured here.
+    Rule(CORRELATE, F32, AVX512, WINOGRAD, BOTH, lambda layer: (
+        layer.least >= 64 and winograd.meets(layer, 256) and not winograd.is_cut(layer))),
     Rule(SPREAD, F32, AVX512, WINOGRAD, BOTH, lambda layer: (
-        layer.least >= 64 and winograd.meets(layer, 256) and layer.small >= 64 * winograd.transforms(layer))),
-    Rule(GRADIENT, F32, AVX512, WINOGRAD, BOTH, lambda layer: layer.least >= 64 and winograd.tiles(layer) >= 64),
+        layer.least >= 64 and winograd.meets(layer, 256) and layer.small >= 64 * winograd.transforms(layer)
+        and not winograd.is_cut(layer))),
+    Rule(GRADIENT, F32, AVX512, WINOGRAD, BOTH, lambda layer: (
+        layer.least >= 64 and winograd.tiles(layer) >= 64 and not winograd.is_cut(layer))),
 
     # Products of matrices in float32: 1.1 to 1.5 times PyTorch's speed at 4x4 maps of 256 and 512 channels, batch 64.
     Rule(CORRELATE, F32, AVX512, ONEDNN, BOTH, lambda layer: (
@@ -165,10 +174,12 @@ RULES = (
     Rule(GRADIENT, F32, AVX2, MM, OLDER, lambda layer: layer.pixels == 1 and layer.channels < 2**16),
     # Winograd's method: 1.3 times, and 1.6 times for the gradient. Its sums and differences cost more beside 5x5.
     Rule(CORRELATE, F32, AVX2, WINOGRAD, OLDER, lambda layer: (
-        layer.least >= 32 and winograd.meets(layer, 512 if layer.taps == 25 else 32))),
+        layer.least >= 32 and winograd.meets(layer, 512 if layer.taps == 25 else 32) and not winograd.is_cut(layer))),
     Rule(SPREAD, F32, AVX2, WINOGRAD, OLDER, lambda layer: (
         layer.least >= 64 and winograd.meets(layer, 512 if layer.taps == 25 else 64)
-        and (layer.small >= 64 * winograd.transforms(layer) or layer.pixels <= 64))),
+        and (layer.small >= 64 * winograd.transforms(layer) or layer.pixels <= 64) and not winograd.is_cut(layer))),
+    Rule(CORRELATE, F32, AVX2, WINOGRAD, OLDER, _cut),
+    Rule(SPREAD, F32, AVX2, WINOGRAD, OLDER, _cut),
     Rule(GRADIENT, F32, AVX2, WINOGRAD, OLDER, lambda layer: (
         winograd.tiles(layer) >= 32 and (layer.least >= 64 or (layer.least >= 32 and winograd.tiles(layer) <= 2048)))),
     # What Winograd's method does not compute, such as 3x3 kernels with a stride: 1.3 times.

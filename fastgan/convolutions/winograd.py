@@ -4,7 +4,8 @@ Two results along an axis, of r taps, need r + 1 products instead of 2 r, of sum
 on both axes 16 instead of 36 for a 3x3 kernel (Winograd, "Arithmetic complexity of computations", 1980; Lavin and Gray,
 "Fast algorithms for convolutional neural networks", 2016). A kernel of 4x4 with stride 2 is, at each of the four places
 in the stride, one of 2x2: 9 products instead of 16, with sums and differences alone. One of 5x5 with stride 2 is one of
-6x6 that has a row and a column of zeros: 64 products instead of 100. What is large, small, `correlate`, `spread` and
+6x6 that has a row and a column of zeros: 64 products instead of 100. One of 4x4 without a stride is the sum of four of
+2x2, one a quarter of the kernel: 9 products instead of 16 again. What is large, small, `correlate`, `spread` and
 `weight_gradient` says products.py.
 """
 
@@ -21,15 +22,15 @@ from fastgan.convolutions.products import LARGEST_BUFFER, Layer, channels_last, 
 
 
 def possible(layer: Layer) -> bool:
-    """Whether there are kernels for it: float32, channels_last, a square kernel of two or three strides, or 5x5 with
-    stride 2."""
+    """Whether there are kernels for it: float32, channels_last, a square kernel of two or three strides, 5x5 with
+    stride 2, or 4x4 with stride 1."""
     kernel, stride = layer.kernel, layer.stride
     return (
         layer.dtype is torch.float32
         and layer.channels_last
         and kernel[0] == kernel[1]
         and stride[0] == stride[1]
-        and (kernel[0] in (2 * stride[0], 3 * stride[0]) or _is_grown(layer))
+        and (kernel[0] in (2 * stride[0], 3 * stride[0]) or _is_grown(layer) or is_cut(layer))
         and max(layer.padding) < kernel[0]
         and backend.wanted() in ("auto", "native")
         and _compiled()
@@ -43,14 +44,19 @@ def tiles(layer: Layer) -> int:
 
 def meets(layer: Layer, least: int) -> bool:
     """Whether the transformed weight fits in a buffer and meets at least so many tiles."""
-    side = layer.kernel_h + _is_grown(layer) + layer.stride_h
+    side = layer.kernel_h + _is_grown(layer) + layer.stride_h * (1 + is_cut(layer))
     return tiles(layer) >= least and 4 * layer.channels * side**2 <= LARGEST_BUFFER
 
 
 def transforms(layer: Layer) -> int:
     """How much of the small map `spread` transforms: once for each place in the stride, of twice as many for a grown
-    kernel."""
-    return layer.stride_h * (1 + _is_grown(layer))
+    kernel, or for each part of one that is cut."""
+    return layer.stride_h * (1 + (_is_grown(layer) or is_cut(layer)))
+
+
+def is_cut(layer: Layer) -> bool:
+    """Whether the kernel is 4x4 with stride 1, which is computed in quarters."""
+    return layer.kernel == (4, 4) and layer.stride == (1, 1)
 
 
 def _is_grown(layer: Layer) -> bool:

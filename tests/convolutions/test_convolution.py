@@ -364,6 +364,9 @@ def test_chosen_where_it_was_measured_with_avx2_alone(monkeypatch):
         assert rules.fastest(middle) == ("winograd",) * 3
         assert rules.fastest(block) == ("winograd",) * 3
         assert rules.fastest(image) == ("torch", "narrow", "narrow")
+        local = middle._replace(h=15, w=15, stride_h=1, stride_w=1)  # of a discriminator of patches
+        assert rules.fastest(local) == ("winograd",) * 3
+        assert rules.fastest(local._replace(small=256, large=128)) == ("torch", "torch", "winograd")
         assert rules.fastest(out) == ("narrow", "torch", "narrow")
     assert rules.fastest(deep) == ("onednn", "torch", "onednn")
     assert rules.fastest(strided) == ("torch", "torch", "mm")
