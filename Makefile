@@ -11,7 +11,7 @@ export CMAKE_CXX_COMPILER_LAUNCHER ?= $(abspath $(BIN))/python;$(CURDIR)/tools/c
 NATIVE := setup.py pyproject.toml CMakeLists.txt $(wildcard csrc/*.cpp csrc/*/*)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test sanitize emulate cuda lint format bench gpu clean
+.PHONY: help install demo check test sanitize emulate cuda lint format bench gallery gpu clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ bench: install ## measure ops, steps, networks and systems against PyTorch; rows
 	$(BIN)/fastgan bench networks --memory --json benchmarks/results/networks.json
 	$(BIN)/fastgan bench systems --json benchmarks/results/systems.json
 	$(BIN)/python tools/figures.py
+
+gallery: install ## train systems that translate, half an hour each, into docs/gallery.md; MINUTES=N, ONLY=pix2pix,srgan
+	$(BIN)/python tools/gallery.py $(if $(MINUTES),--minutes $(MINUTES)) $(if $(ONLY),--only $(ONLY))
 
 RESULTS ?= results/gpu
 gpu: ## build, test and measure on a machine with a CUDA GPU, by PYTHON as it is, into RESULTS (nine minutes)

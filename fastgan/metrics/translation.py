@@ -114,11 +114,7 @@ def evaluate(
     network = pretrained(features, system.device) if isinstance(features, str) else features.to(system.device)
     source = source_of(fitted(data, system.inputs()))
     if paired is None:
-        together = all(
-            before == after or any({before, after} <= set(group) for group in source.groups)
-            for before, after in system.directions.values()
-        )
-        paired = system.paired or together
+        paired = drawn_together(system, source)
     rows = take(source, MOST if samples is None else samples, seed=seed)
     values, free, names = {}, {}, {}
     for example in system.examples(rows, torch.Generator().manual_seed(seed), paired=paired):
@@ -132,6 +128,15 @@ def evaluate(
         free[example.name] = _measured(system, example, _like(cost, made), other, network)
     protocol = {"rows": min(len(values_of) for values_of in rows.values()), "features": network.name, "seed": seed}
     return Translations(values, free, names, protocol)
+
+
+def drawn_together(system: Translator, source: Any) -> bool:
+    """Whether the rows of a source are pairs: the system's own, or of data that draw both fields of each direction
+    together."""
+    return system.paired or all(
+        before == after or any({before, after} <= set(group) for group in source.groups)
+        for before, after in system.directions.values()
+    )
 
 
 def feature_distance(network: Features, made: Tensor, truth: Tensor) -> Tensor:
