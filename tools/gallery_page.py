@@ -76,7 +76,7 @@ def _bands(system: Translator, data: str, rows: list[int], size: int | None) -> 
         example = example.rows(slice(-(-ROWS // len(examples))))
         columns = dict(system.panel(example).parts)
         name, free = system.baseline(example)
-        yield example.name, columns if name == "copy" else {**columns, name: free}
+        yield example.name, columns if free is example.images else {**columns, name: free}
 
 
 def _drawn(bands: list[tuple[str, dict[str, Tensor]]]) -> Image.Image:
