@@ -78,7 +78,7 @@ class Entry:
 
 
 class Clock(Callback):
-    """Stops after `until` seconds of computing, those before a resume included, and measures the steps of each stage."""
+    """Stops after `until` seconds of computing, those before a resume included; measures the steps of each stage."""
 
     name = "gallery"
 
