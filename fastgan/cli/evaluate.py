@@ -99,13 +99,18 @@ def _translations(args: argparse.Namespace, system: Any, files: list[Path], expo
 def _kept(name: str, white: int | None) -> tuple[Any, str]:
     """The part of what was trained on that is kept for the test, where there is one; and what to say of it."""
     from fastgan.data import load
+    from fastgan.data.sources.names import TO, parsed, part_of, two
 
     data: Any = load(name, white=white)
     seen = "it was trained on these pictures"
+    sides = two(name) or (name,)
+    names = [part_of(name, part) for part in ("test", "train")]
+    if TO.join(sides) in names[:1] or any(parsed(side).part == "test" for side in sides):
+        return data, seen
     parts: Any
     try:
-        parts = [load(f"{name}@{part}", white=white) for part in ("test", "train")]
-    except ValueError:  # a part already, or too few pictures for two
+        parts = [load(each, white=white) for each in names]
+    except ValueError:  # too few pictures for two
         return data, seen
     test, train = parts
     with suppress(TypeError):  # a stream has no length

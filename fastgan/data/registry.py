@@ -62,7 +62,8 @@ def load(
     name: one of `names()`; a folder of pictures; a .parquet or .arrow file or a folder of them; `hf:NAME`,
         `hf:NAME:CONFIG@SPLIT` (the split train by default), `hf-stream:NAME` for what Hugging Face `datasets` knows;
         or a data set of that library. `NAME@train` and `NAME@test` are parts of it, and
-        where these are settled, as of fluent, NAME is the training part; `A=>B` are two data sets.
+        where these are settled, as of fluent, NAME is the training part; `A=>B` are two data sets, and
+        `A=>B@test` is that part of both.
     target: a second data set: pairs of equal names or two domains, whichever is wanted of them.
     source: which is the source of pairs: the "left" or "right" half of each picture, folder "A" or "B".
         `NAME:right` says the same.
@@ -116,7 +117,7 @@ def _named(
             raise ValueError(f"the source is {source}, but the name says {said.source}: say it once, not twice")
         name = str(said._replace(source=source))
     if sides := two(name):
-        return TwoSides(name, *(_named(side, None, None, rules) for side in sides))
+        return TwoSides(TO.join(sides), *(_named(side, None, None, rules) for side in sides))
     said = parsed(name)
     if said.path in _LOADERS:
         return _part(_LOADERS[said.path](), said)

@@ -11,6 +11,7 @@ from fastgan.data import Batches, Images, Labels, Texts, load
 from fastgan.data.folder import RULES
 from fastgan.data.identity import identity
 from fastgan.data.registry import absolute
+from fastgan.data.sources.names import part_of
 from fastgan.data.texts import END, START
 from tests.data.picture_files import encoded, folder, picture, pixels
 
@@ -373,6 +374,32 @@ class TestParts:
         both = load(tmp_path / "A", target=tmp_path / "B").part("test")
         assert rows(both.adapted(PAIR)) == test
         assert rows(load(both.name).adapted(PAIR)) == test
+
+    def test_a_part_at_the_end_is_that_of_both(self, tmp_path):
+        pairs(tmp_path, 20)
+        a, b = tmp_path / "A", tmp_path / "B"
+        test = load(f"{a}=>{b}@test")
+        assert test.name == f"{a}@test=>{b}@test" == absolute(f"{a}=>{b}@test")
+        assert 0 < len(test.a) == len(test.b) < 20
+        assert rows(test.adapted(PAIR)) == rows(load(tmp_path).part("test").adapted(PAIR))
+        mixed = load(f"{a}@train=>{b}@test")
+        assert len(mixed.a) + len(test.a) == 20
+        assert len(mixed.b) == len(test.b)
+        assert len(load("photos=>emoji@test").a) == len(load("photos@test")) < len(load("photos"))
+        (tmp_path / "B@test").mkdir()
+        save(tmp_path / "B@test" / "x.png", 1)
+        assert len(load(f"{a}=>{tmp_path}/B@test").a) == 20, "a path that is there says no part"
+
+    @pytest.mark.parametrize(
+        ("name", "part"),
+        [
+            ("a", "a@test"), ("a@train", "a@test"), ("a:right", "a:right@test"), ("a=>b", "a@test=>b@test"),
+            ("a@train=>b@train", "a@test=>b@test"), ("hf:a/b", "hf:a/b@test"), ("hf:a/b@c", "hf:a/b@c"),
+            ("hf:a/b@c=>b", "hf:a/b@c=>b@test"),
+        ],
+    )  # fmt: skip
+    def test_names_of_parts(self, name, part):
+        assert part_of(name, "test") == part
 
     def test_both_parts_have_the_same_words(self, tmp_path):
         folder(tmp_path, 40, ())

@@ -38,11 +38,25 @@ def parsed(text: str) -> Name:
 
 
 def two(text: str) -> tuple[str, str] | None:
-    """The two names of `A=>B`; None of one name."""
+    """The two names of `A=>B`; None of one name. `A=>B@test` is that part of both, as what goes with what of A and B is
+    in the same part of them."""
     if TO not in text or os.path.exists(text):
         return None
     first, _, second = text.partition(TO)
+    if (part := parsed(second).part) and parsed(first).part is None and not os.path.exists(f"{first}@{part}"):
+        first = part_of(first, part)
     return first, second
+
+
+def part_of(text: str, part: str) -> str:
+    """The name of a part of what the name says, of two names that of both, whichever part it says itself. A split of
+    `hf:` stays what it is."""
+    if sides := two(text):
+        return TO.join(part_of(side, part) for side in sides)
+    prefix, _, rest = text.partition(":")
+    if prefix in ("hf", "hf-stream") and "@" in rest and not os.path.exists(rest):
+        return text
+    return str(parsed(text)._replace(part=part))
 
 
 def check_source(source: str) -> None:
