@@ -53,7 +53,7 @@ class Generative(System):
                 "channels": made.channels,
                 "resolution": min(max(32, 1 << side.bit_length() - 1), 64),
             }
-        if isinstance(label, Labels):
+        if isinstance(label, Labels) and label.names:
             found["classes"] = len(label.names)
         return {name: value for name, value in found.items() if name not in given and hasattr(cls.Config, name)}
 

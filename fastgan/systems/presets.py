@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastgan.options import options
+from fastgan.options import options, text
 from fastgan.systems.base import System
 from fastgan.systems.quick import AUGMENT, FEW, SIDE, Preset
 from fastgan.systems.registry import find
@@ -41,7 +41,7 @@ def preset(system: str | type[System], data: Any, name: str = "quick", **given: 
     found = {**follows, **chosen.options, **follows}
     decided = {*given, *(TOGETHER if any(each in given for each in TOGETHER) else ())}
     return Preset(
-        {key: value for key, value in found.items() if key in accepted - decided and value},
+        {key: value for key, value in found.items() if key in accepted - decided},
         {key: value for key, value in chosen.settings.items() if key not in decided},
     )
 
@@ -50,7 +50,7 @@ def described(chosen: Preset) -> str:
     """Its options and settings in a line, without what only follows the data."""
     values = {**chosen.options, **chosen.settings}
     return ", ".join(
-        f"{key.replace('_', ' ')} {value:g}" if isinstance(value, int | float) else f"{key.replace('_', ' ')} {value}"
+        f"{key.replace('_', ' ')} {f'{value:g}' if isinstance(value, float) else text(value)}"
         for key, value in values.items()
         if key not in ("channels", "classes")
     )

@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 import torch
 
-from fastgan.data import Batches, ImageData, load
+from fastgan.data import Batches, ImageData, Images, Labels, load
 from fastgan.data.fitting import fitted
 from fastgan.options import build
 from fastgan.runs import Settings
 from fastgan.runs.config import Config
-from fastgan.systems import Generative, Translator, create, names, preset
+from fastgan.systems import Generative, Preset, Translator, create, names, preset
 from fastgan.systems.patches import PatchTranslator
 from fastgan.systems.presets import described
 from fastgan.systems.registry import find
@@ -97,6 +97,36 @@ def test_few_pictures_are_augmented():
     assert preset("dcgan", pictures(4999)).options["augment"] == "translation,cutout"
     assert "augment" not in preset("dcgan", pictures(5000, side=32)).options
     assert "augment" not in preset("dcgan", "digits").options
+
+
+def test_what_a_preset_switches_off_is_off():
+    """0, false and "" are values like others."""
+
+    class Off(find("sngan")):
+        @classmethod
+        def quick(cls, fields, rows, steps):
+            return Preset(
+                {"label_smoothing": 0.0, "r1": 0.0, "augment": "", "decay": "none"}, {"flip": False, "ema": 0}
+            )
+
+    options, settings = preset(Off, pictures(), "quick")
+    assert options == {
+        "channels": 3,
+        "resolution": 32,
+        "label_smoothing": 0.0,
+        "r1": 0.0,
+        "augment": "",
+        "decay": "none",
+    }
+    assert settings == {"flip": False, "ema": 0}
+    assert "label smoothing 0, " in described(Preset(options, settings))
+    assert described(Preset(options, settings)).endswith("flip false, ema 0")
+
+
+def test_labels_without_names_say_no_number_of_classes():
+    fields = {"image": Images(3, 32, 32), "label": Labels()}
+    assert "classes" not in find("acgan").options_for(fields, {})
+    assert find("acgan").options_for({**fields, "label": Labels(("cat",))}, {})["classes"] == 1
 
 
 def test_what_is_given_is_left_out():
