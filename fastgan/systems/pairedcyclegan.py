@@ -24,7 +24,7 @@ from fastgan.systems.quick import AUGMENT, FEW, Preset
 from fastgan.systems.translator import Example
 
 TARGET = "target"  # W(x, y)
-REGIONS = ("lips", "lids")
+REGIONS = ("lips", "lids", "cheeks")  # masks of what make-up may change
 KNOWN = (TARGET, "bare", *REGIONS)
 DOMAINS = {"apply": ("a", "b"), "remove": ("b", "a")}
 
@@ -211,13 +211,18 @@ class PairedCycleGAN(PatchTranslator):
         return self.applier(images, reference)
 
     def examples(self, batch: Batch, generator: torch.Generator, paired: bool | None = None) -> Iterator[Example]:
-        """Both directions, with the truths that the data have, and make-up applied as seen on lips and lids alone."""
+        """Both directions, with the truths that the data have, and make-up applied as seen on lips, lids and cheeks
+        alone; and outside of the masks of these, where the truth is that nothing changes."""
         x, y = (batch[name] for name in self.directions["apply"])
         count = min(len(x), len(y))  # of domains there may be more of one
         applied = Example("apply", "apply", x[:count], batch.get(TARGET), {"reference": y[:count]})
         yield applied
-        if applied.truth is not None:
-            for name in REGIONS:
-                if name in batch:
-                    yield replace(applied, name=name, region=batch[name] > 0, shown=False)
+        masks = {name: batch[name] for name in REGIONS if name in batch}
+        for name, mask in masks.items():
+            if applied.truth is not None:
+                yield replace(applied, name=name, region=mask > 0, shown=False)
+        if masks:
+            outside = torch.stack([mask <= -1 for mask in masks.values()]).all(0)  # not even at their soft borders
+            name = "outside" if len(masks) == len(REGIONS) else f"outside {', '.join(masks)}"
+            yield replace(applied, name=name, truth=applied.images, region=outside, shown=False)
         yield Example("remove", "remove", y, batch.get("bare"))

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from fastgan.data import Batch, ImageData, Together
 from fastgan.data.fields import Images
+from fastgan.metrics.translation import evaluate
 from fastgan.networks.makeup import MakeupGenerator
 from fastgan.systems import create
 from fastgan.systems.registry import find
@@ -19,7 +20,7 @@ TINY = {"resolution": 16, "channels": 2, "width": 4, "blocks": 1, "layers": 1}
 GENERATORS = ("applier", "remover")
 DISCRIMINATORS = ("discriminator_worn", "discriminator_bare")
 PAIR = "discriminator_pair"
-KNOWN = "target,bare,lips,lids"
+KNOWN = "target,bare,lips,lids,cheeks"
 
 
 def made(**options):
@@ -213,7 +214,7 @@ class TestData:
         system = made(known=KNOWN)
         batch = rows(system, 3)
         found = {example.name: example for example in system.examples(batch, torch.Generator())}
-        assert list(found) == ["apply", "lips", "lids", "remove"]
+        assert list(found) == ["apply", "lips", "lids", "cheeks", "outside", "remove"]
         for name in ("apply", "lips", "lids"):
             assert found[name].images is not batch.reference
             assert torch.equal(found[name].images, batch.source)
@@ -224,6 +225,35 @@ class TestData:
         assert torch.equal(found["remove"].truth, batch.bare)
         assert not found["remove"].inputs
         assert [panel.name for panel in system.show(batch)] == ["apply", "remove"]
+
+    def test_outside_of_the_masks_the_truth_is_the_picture_itself(self):
+        system = made(known=KNOWN)
+        batch = rows(system, 3)
+        batch.lips[:] = batch.lids[:] = batch.cheeks[:] = -1
+        batch.lips[:, :, :4], batch.cheeks[:, :, :, 9:] = 1, -0.9
+        found = {example.name: example for example in system.examples(batch, torch.Generator())}["outside"]
+        assert torch.equal(found.truth, batch.source)
+        assert not found.shown
+        expected = torch.zeros(3, 1, 16, 16, dtype=torch.bool)
+        expected[:, :, 4:, :9] = True
+        assert torch.equal(found.region, expected)
+        some = Batch(**{name: batch[name] for name in ("source", "reference", "lips")})
+        names = [example.name for example in made(known="lips").examples(some, torch.Generator())]
+        assert names == ["apply", "outside lips", "remove"]
+
+    @pytest.mark.parametrize(("inside", "everywhere", "levels"), [(40.0, 0.0, 0.0), (0.0, 3.0, 3.0)])
+    def test_the_change_outside_of_the_masks_in_gray_levels(self, monkeypatch, inside, everywhere, levels):
+        system = made(known=KNOWN, channels=3)
+        pictures = {name: torch.randint(60, 180, (4, 3, 16, 16), dtype=torch.uint8) for name in ("source", "reference")}
+        pictures |= dict.fromkeys(("target", "bare"), pictures["source"])
+        pictures |= {name: torch.zeros(4, 1, 16, 16, dtype=torch.uint8) for name in ("lips", "lids", "cheeks")}
+        pictures["lips"][:, :, 3:7, 3:7] = 255
+        data = Together("rows", {name: (ImageData(values, name=name), "image") for name, values in pictures.items()})
+        added = torch.where(pictures["lips"][:1] > 0, inside, 0.0) + everywhere
+        monkeypatch.setattr(system, "forward", lambda images, *_, **inputs: images + added / 127.5)
+        found = evaluate(system, data, features="small")
+        assert found.values["outside"]["l1"] * 255 == pytest.approx(levels, abs=1e-3)
+        assert found.baseline["outside"]["l1"] == 0
 
     def test_regions_do_not_count_again_for_the_best(self):
         system = made(known=KNOWN)
