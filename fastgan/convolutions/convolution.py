@@ -37,7 +37,7 @@ def conv2d(
         weight: (out_channels, in_channels / groups, kh, kw).
         bias: (out_channels,) or None.
     """
-    if groups == 1 and takes(x, weight, bias) and _is_large(weight):
+    if groups == 1 and takes(x, weight, bias) and _is_large(x, weight):
         layer = _layer(x, weight, bias, _pair(stride), _pair(padding), (0, 0), dilation, transposed=False)
         if layer is not None and (paths := _paths(layer, x, weight, transposed=False)):
             return _convolve(x, weight, bias, _Call(layer, (0, 0), False, paths))
@@ -61,7 +61,7 @@ def conv_transpose2d(
         weight: (in_channels, out_channels / groups, kh, kw).
         bias: (out_channels,) or None.
     """
-    if groups == 1 and takes(x, weight, bias) and _is_large(weight):
+    if groups == 1 and takes(x, weight, bias) and _is_large(x, weight):
         more = _pair(output_padding)
         layer = _layer(x, weight, bias, _pair(stride), _pair(padding), more, dilation, transposed=True)
         if layer is not None and (paths := _paths(layer, x, weight, transposed=True)):
@@ -69,8 +69,14 @@ def conv_transpose2d(
     return F.conv_transpose2d(x, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
-def _is_large(weight: Tensor) -> bool:
-    return weight.numel() >= rules.LEAST_WEIGHT or (weight.dim() == 4 and min(weight.shape[:2]) <= narrow.MOST)
+def _is_large(x: Tensor, weight: Tensor) -> bool:
+    """What is not is PyTorch's, without another question."""
+    if weight.numel() >= rules.LEAST_WEIGHT:
+        return True
+    if weight.dim() != 4 or x.dim() != 4 or min(weight.shape[:2]) > narrow.MOST:
+        return False
+    images, _, height, width = x.shape
+    return weight.numel() * images * height * width >= rules.LEAST_WORK[NARROW]
 
 
 def takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:

@@ -85,6 +85,11 @@ class Layer(NamedTuple):
         return self.small * self.large
 
     @property
+    def work(self) -> int:
+        """Multiplications of a product, as a convolution has them."""
+        return self.rows * self.taps * self.channels
+
+    @property
     def least(self) -> int:
         """Channels of the narrower map."""
         return min(self.small, self.large)

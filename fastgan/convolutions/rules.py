@@ -17,6 +17,8 @@ from fastgan.convolutions.products import Layer
 TORCH, MM, ONEDNN, WINOGRAD, NARROW = tuning.TORCH, "mm", "onednn", "winograd", "narrow"
 PRODUCTS = CORRELATE, SPREAD, GRADIENT = "correlate", "spread", "weight_gradient"  # as products.py describes them
 LEAST_WEIGHT = 2**15  # elements; with fewer, no product gained but those of an image
+# Multiplications; with fewer, a call in Python costs more than is gained.
+LEAST_WORK = {MM: 0, ONEDNN: 0, WINOGRAD: 10**7, NARROW: 2 * 10**6}
 
 
 class Processor(NamedTuple):
@@ -184,7 +186,7 @@ RULES = (
         winograd.tiles(layer) >= 32 and (layer.least >= 64 or (layer.least >= 32 and winograd.tiles(layer) <= 2048)))),
     # What Winograd's method does not compute, such as 3x3 kernels with a stride: 1.3 times.
     Rule(GRADIENT, F32, AVX2, MM, OLDER, lambda layer: (
-        _few(layer) and layer.channels >= 2**15 and layer.channels_last)),
+        _few(layer) and layer.channels >= 2**15 and layer.channels_last and layer.work >= 10**7)),
 )
 # fmt: on
 
@@ -214,6 +216,7 @@ def _way(number: int, layer: Layer, here: frozenset[str]) -> str:
             rule.product == PRODUCTS[number]
             and rule.dtype is layer.dtype
             and rule.processor.is_this(here)
+            and layer.work >= LEAST_WORK[rule.way]
             and possible(rule.way, layer)[number]
             and rule.when(layer)
         ):

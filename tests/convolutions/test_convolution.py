@@ -370,6 +370,8 @@ def test_chosen_where_it_was_measured_with_avx2_alone(monkeypatch):
         assert rules.fastest(out) == ("narrow", "torch", "narrow")
     assert rules.fastest(deep) == ("onednn", "torch", "onednn")
     assert rules.fastest(strided) == ("torch", "torch", "mm")
+    for small_one in (middle._replace(images=1), out._replace(images=1)):
+        assert rules.fastest(small_one) == ("torch",) * 3  # a call costs more than is gained
     inside = deep._replace(small=512, large=512, h=1, w=1, height=2, width=2)  # of a U-Net
     assert rules.fastest(inside) == ("onednn", "torch", "onednn")
     assert rules.fastest(inside._replace(small=64, large=64, weight_last=False, channels_last=False))[2] == "mm"
