@@ -18,7 +18,7 @@ from fastgan.options import groups, known_as, nearest, options
 
 COMMANDS = (
     "train", "sample", "translate", "augment", "interpolate", "arithmetic", "project", "evaluate", "report", "export",
-    "explain", "systems", "bench", "doctor",
+    "explain", "systems", "weights", "bench", "doctor",
 )  # fmt: skip
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 

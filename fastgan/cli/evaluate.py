@@ -17,8 +17,8 @@ def add(subparsers: Any) -> None:
         "evaluate",
         help="tell how good the samples of a run are",
         description=f"Compares samples with the data: {summary()}. Features come from a classifier that is trained on "
-        "the data once (seconds), or from --inception. Of a run that translates pictures: every example of it beside "
-        "the truth and beside what costs nothing, on the test part of its data. The table also goes to "
+        "the data once (seconds), or from --features or --inception. Of a run that translates pictures: every example "
+        "of it beside the truth and beside what costs nothing, on the test part of its data. The table also goes to "
         "RUN/evaluation.json.",
     )
     parser.add_argument("run", metavar="RUN", help="directory of the run, or a file that `fastgan export` made of it")
@@ -28,7 +28,11 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--inception", metavar="FILE", help="features of this TorchScript file, which runs: only from whom you trust"
     )
-    parser.add_argument("--features", metavar="NAME", help="of a run that translates: small (default), or a file")
+    parser.add_argument(
+        "--features",
+        metavar="NAME",
+        help="of a network that `fastgan weights` lists, or a file of weights (of a run that translates: small)",
+    )
     parser.add_argument("--json", metavar="FILE", help="write the result to this file too")
     add_options(parser)
 
@@ -52,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
     system: Any = trained(args)
     if hasattr(system, "examples"):
         return _translations(args, system, files, exported)
-    if args.features is not None:
-        raise ValueError(f"{args.run} makes nothing of pictures: --features is of runs that translate, leave it out")
+    if args.features is not None and args.inception is not None:
+        raise ValueError("features are of one network: give --features or --inception, not both")
     system = sampling(system, args.run)
     if not exported and names is None:  # a part would take the place of the whole
         files.append(check_file(Run(args.run).path / "evaluation.json", what="the table"))
@@ -65,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         advice = "" if args.data else "; --data NAME gives other data, fastgan.metrics.evaluate takes those of Python"
         raise ValueError(f"{error}{advice}") from error
-    features = FileFeatures(args.inception, system.device) if args.inception else None
+    features = FileFeatures(args.inception, system.device) if args.inception else args.features
     scores = evaluate(system, source, samples=args.samples, features=features, metrics=names, seed=args.seed)
     scores = Scores(scores.values, {"data": source.name, **scores.protocol, **_weights(args, exported)})
     print(scores)

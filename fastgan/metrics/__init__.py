@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fastgan.metrics.latent_path import path_length
     from fastgan.metrics.modes import class_balance, mixture_modes
     from fastgan.metrics.neighbours import density_coverage, memorisation, nearest, precision_recall
+    from fastgan.metrics.pretrained import PretrainedFeatures
     from fastgan.metrics.registry import Metric, register
     from fastgan.metrics.scores import Scores, evaluate
     from fastgan.metrics.sliced_wasserstein import SlicedWasserstein
@@ -24,6 +25,7 @@ _NAMES = {
     "Classifier": "classifier",
     "FileFeatures": "inception",
     "Metric": "registry",
+    "PretrainedFeatures": "pretrained",
     "Scores": "scores",
     "SlicedWasserstein": "sliced_wasserstein",
     "class_balance": "modes",
@@ -43,6 +45,7 @@ __all__ = [
     "Classifier",
     "FileFeatures",
     "Metric",
+    "PretrainedFeatures",
     "Scores",
     "SlicedWasserstein",
     "class_balance",

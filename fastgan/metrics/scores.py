@@ -15,8 +15,10 @@ from fastgan.data.gaussians import Points
 from fastgan.metrics import registry
 from fastgan.metrics.classifier import Classifier
 from fastgan.metrics.comparison import Comparison, Mixture
+from fastgan.metrics.pretrained import PretrainedFeatures
 from fastgan.metrics.registry import Metric
 from fastgan.metrics.samples import LEAST, are_points, drawn, finite
+from fastgan.pretrained import Features
 
 MOST_REAL = 50_000  # images of the data
 
@@ -60,8 +62,9 @@ def evaluate(
     data: what `fastgan.data.Batches` takes: what `fastgan.data.load` gives, images (N, C, H, W), a data set, ...; at
         most 50,000 images of it and 1 GiB, a random choice where there are more.
     samples: as many as there are images in `data`, at most 10,000, by default; of a tensor, all.
-    features: a `Classifier`, a `FileFeatures`, or any function of images, (N, C, H, W) uint8 -> (N, D); by default a
-        Classifier of the data, trained at the first time. Of points, the points themselves.
+    features: a `Classifier`, a `FileFeatures`, a name or network of `fastgan.pretrained`, or any function of images,
+        (N, C, H, W) uint8 -> (N, D); by default a Classifier of the data, trained at the first time. Of points, the
+        points themselves.
     metrics: names of `fastgan.metrics.registry.names()`, or their aliases fid and kid, which are FID and KID of the
         literature only where `features` are Inception's, a `FileFeatures`.
     seed: of the latents, directions and ways; the choice of data and the classifier are the same with every seed.
@@ -90,6 +93,8 @@ def evaluate(
         if features is None:
             labels = data.labels if len(data.classes) > 1 else None
             features = Classifier(real, labels, len(data.classes))
+        elif isinstance(features, str | Features):
+            features = PretrainedFeatures(features, fake.device)
         protocol |= features.describe() if hasattr(features, "describe") else {"features": "the user's"}
     compared = Comparison(real, fake, seed, features, **_of_system(generator, seed), mixture=_mixture(data, fake))
     if getattr(features, "blind", False):

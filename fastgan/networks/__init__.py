@@ -10,6 +10,7 @@
 from fastgan.networks import dcgan, perceptron, residual, resize_dcgan
 from fastgan.networks.colorizer import Colorizer
 from fastgan.networks.context_encoder import context_encoder
+from fastgan.networks.efficientnet_lite import efficientnet_lite0
 from fastgan.networks.patchgan import patchgan
 from fastgan.networks.resnet_translator import resnet_translator
 from fastgan.networks.small_features import small_features
@@ -23,6 +24,7 @@ __all__ = [
     "UNet",
     "context_encoder",
     "dcgan",
+    "efficientnet_lite0",
     "patchgan",
     "perceptron",
     "residual",

@@ -42,8 +42,12 @@ class SRGANConfig(Options):
     )  # fmt: skip
     pixel: float = option(1.0, "weight of the squared error after these steps", least=0, on_resume="differs")
     perceptual: str = option(
-        "small", "features whose squared distance counts after these steps: small, which come with the package, or as "
-        "`fastgan.pretrained.features` takes them; none", on_resume="differs",
+        "small", "features whose squared distance counts after these steps: small, which come with the package, or "
+        "another name that `fastgan weights` lists, the paper's is vgg19; none", on_resume="differs",
+    )  # fmt: skip
+    perceptual_layers: str = option(
+        "", "of these features, with commas between: those whose maps are compared, the paper's is relu5_4; none: all",
+        on_resume="differs",
     )  # fmt: skip
     content: float = option(1.0, "weight of that distance", least=0, on_resume="differs")
     adversarial: float = option(1e-3, "weight of the discriminator in the generator's loss", least=0,
@@ -97,13 +101,11 @@ class SRGAN(Translator):
         self.discriminator = srgan_discriminator(
             config.discriminator_width or config.width, config.resolution, config.channels
         )
-        self.perceptual = None
-        if config.perceptual != "none" and config.content:
-            if config.channels not in (1, 3):
-                raise ValueError(
-                    f"features are of pictures of 1 or 3 channels, not {config.channels}: give perceptual=none"
-                )
-            self.perceptual = Perceptual(features(config.perceptual))
+        self.perceptual: Perceptual | None = None  # what was trained needs no features
+        if config.perceptual != "none" and config.content and config.channels not in (1, 3):
+            raise ValueError(
+                f"features are of pictures of 1 or 3 channels, not {config.channels}: give perceptual=none"
+            )
 
     @property
     def halo(self) -> int:
@@ -113,6 +115,11 @@ class SRGAN(Translator):
 
     def phases(self) -> list[Phase]:
         config = self.config
+        if config.perceptual != "none" and config.content:
+            layers = (
+                [layer.strip() for layer in config.perceptual_layers.split(",")] if config.perceptual_layers else None
+            )
+            self.perceptual = Perceptual(features(config.perceptual), layers)
 
         def optimized(network: Any) -> torch.optim.Adam:
             return adam(network, config.learning_rate, config.betas)

@@ -57,6 +57,15 @@ class TestEvaluate:
         assert main(["evaluate", str(run), *arguments]) == 0
         assert "network.pt, SHA-256 " in capsys.readouterr().out
 
+    def test_pretrained_features(self, run, capsys, error):
+        arguments = ["--features", "small", "--samples", "30", "--metrics", "frechet"]
+        assert main(["evaluate", str(run), *arguments]) == 0
+        assert ["features", "small"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+        assert "features must be small, lite0, vgg16, vgg19, or a file of weights, not 'big'" in error(
+            "evaluate", run, "--features", "big"
+        )
+        assert "give --features or --inception, not both" in error("evaluate", run, *arguments, "--inception", "x")
+
     def test_an_exported_generator(self, run, tmp_path, error):
         out = tmp_path / "digits.safetensors"
         assert main(["export", str(run), "--out", str(out)]) == 0

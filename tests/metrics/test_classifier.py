@@ -9,7 +9,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from fastgan.data import load
-from fastgan.metrics import Classifier, FileFeatures, classifier, density_coverage, frechet_distance, precision_recall
+from fastgan.metrics import (
+    Classifier,
+    FileFeatures,
+    PretrainedFeatures,
+    classifier,
+    density_coverage,
+    evaluate,
+    frechet_distance,
+    precision_recall,
+)
+from fastgan.pretrained import features as pretrained
 
 
 @pytest.fixture
@@ -192,6 +202,30 @@ class Means(nn.Module):
 class Plain(nn.Module):
     def forward(self, images):
         return images.float().mean(dim=(2, 3))
+
+
+class TestPretrainedFeatures:
+    def test_a_name_and_a_network(self):
+        images = torch.randint(0, 256, (70, 1, 24, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        network = pretrained("small")
+        found = PretrainedFeatures("small")(images)
+        torch.testing.assert_close(found.features, network.describe(images / 127.5 - 1))
+        assert found.classes is None
+        torch.testing.assert_close(PretrainedFeatures(network)(images.double() / 127.5 - 1).features, found.features)
+        network.side = 16
+        assert PretrainedFeatures(network).describe() == {
+            "features": "small", "resize": "16x16, antialiased bilinear", "range": "uint8, then [-1, 1]"}  # fmt: skip
+
+    def test_evaluate_takes_them(self):
+        images = load("digits", 16).images[:80]
+        values = [
+            evaluate(images[:40], images[40:], features=features, metrics=["frechet", "precision"])
+            for features in ("small", pretrained("small"), PretrainedFeatures("small"))
+        ]
+        assert values[0] == values[1] == values[2]
+        assert values[0].protocol["features"] == "small"
+        with pytest.raises(ValueError, match=r"features must be small, lite0, .* not 'smal'"):
+            evaluate(images[:40], images[40:], features="smal")
 
 
 class TestFileFeatures:

@@ -22,6 +22,7 @@ from fastgan.networks import dcgan, perceptron, residual, resize_dcgan
         (lambda: networks.context_encoder(), 71_124_544),
         (lambda: networks.vgg19(), 20_024_384),  # torchvision's vgg19().features
         (lambda: networks.vgg16(), 14_714_688),  # and vgg16().features
+        (lambda: networks.efficientnet_lite0(), 4_652_008 - 1281 * 1000),  # 4.7 M with its classifier
     ],
     ids=[
         "pix2pix",
@@ -33,6 +34,7 @@ from fastgan.networks import dcgan, perceptron, residual, resize_dcgan
         "context encoder",
         "vgg",
         "vgg16",
+        "lite0",
     ],
 )
 def test_sizes_are_the_published_ones(network, parameters: int) -> None:

@@ -1,14 +1,13 @@
 """The package's own features: frozen, whole, and of use."""
 
-import sys
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 from fastgan.data import load
 from fastgan.networks import small_features
-from fastgan.pretrained import Features, features
+from fastgan.pretrained import NAMES, Features, features
+from fastgan.pretrained import small as of_package
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +77,10 @@ def test_a_turned_picture_is_found_more_often_than_by_pixels(small):
 
 class TestErrors:
     def test_name(self):
-        with pytest.raises(ValueError, match=r"features must be small, or a file of weights, not 'smal'"):
+        assert NAMES == ("small", "lite0", "vgg16", "vgg19")
+        with pytest.raises(
+            ValueError, match=r"features must be small, lite0, vgg16, vgg19, or a file of weights, not 'smal'"
+        ):
             features("smal")
 
     def test_weights_of_another_network(self, tmp_path):
@@ -90,16 +92,15 @@ class TestErrors:
     def test_no_weights_at_all(self, tmp_path):
         file = tmp_path / "other.pt"
         file.write_bytes(b"nothing")
-        with pytest.raises(ValueError, match="must hold weights"):
+        with pytest.raises(ValueError, match="is damaged, or holds more than tensors"):
             features(file)
 
     def test_a_damaged_file(self, tmp_path, monkeypatch):
-        module = sys.modules[Features.__module__]
-        damaged = bytearray(module.SMALL.read_bytes())
+        damaged = bytearray(of_package.FILE.read_bytes())
         damaged[5000] ^= 1
         file = tmp_path / "small.pt"
         file.write_bytes(damaged)
-        monkeypatch.setattr(module, "SMALL", file)
+        monkeypatch.setattr(of_package, "FILE", file)
         with pytest.raises(ValueError, match="is damaged, install fastgan anew"):
             features("small")
 

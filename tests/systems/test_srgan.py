@@ -85,7 +85,7 @@ def low(high):
     return (small.clamp(-1, 1) * 127.5 + 127.5).round() / 127.5 - 1
 
 
-def reference(pretrain, drop_after=0, pixel=1.0, weight=1e-3, content=0.0):
+def reference(pretrain, drop_after=0, pixel=1.0, weight=1e-3, content=0.0, chosen=(0, 1, 2, 3)):
     """`pretrain` steps by the squared error; then updates of the discriminator, and of the generator against it."""
 
     def plain(g, d=None):
@@ -113,8 +113,8 @@ def reference(pretrain, drop_after=0, pixel=1.0, weight=1e-3, content=0.0):
             of_g.zero_grad()
             loss = pixel * error - weight * F.logsigmoid(discriminator(made, d)).mean()
             if content:
-                maps = zip(network(made), network(high), strict=True)
-                loss = loss + content * sum((a - b).square().mean() for a, b in maps) / len(network.layers)
+                a, b = network(made), network(high)
+                loss = loss + content * sum((a[i] - b[i]).square().mean() for i in chosen) / len(chosen)
             loss.backward()
             return of_g.step()
 
@@ -141,6 +141,14 @@ class TestSteps:
         system = small(pretrain=0, perceptual="small", content=0.5, pixel=0.25)
         same_after_three_steps(system, reference(0, pixel=0.25, content=0.5))
         assert not any("features" in name or "perceptual" in name for name in system.state_dict())
+        system = small(pretrain=0, perceptual="small", perceptual_layers="stage2, stage4", content=2.0)
+        same_after_three_steps(system, reference(0, content=2.0, chosen=(1, 3)))
+
+    def test_what_was_trained_needs_no_features(self):
+        system = small(perceptual="/no/longer/here")
+        assert system.translate(torch.rand(1, 3, 4, 4) * 2 - 1).shape == (1, 3, 16, 16)
+        with pytest.raises(ValueError, match="features must be"):
+            system.phases()
 
     def test_fused_equals_unfused(self):
         systems = [small(pretrain=1).double() for _ in range(2)]
@@ -205,12 +213,13 @@ class TestPictures:
         ("blocks", 0, "blocks must be at least 1, not 0"),
         ("pretrain", -1, "pretrain must be at least 0, not -1"),
         ("perceptual", "vgg", "features must be .* not 'vgg'"),
+        ("perceptual_layers", "stage1,relu5_4", "layers must be of stage1, stage2, stage3, stage4, not relu5_4"),
         ("adversarial", -0.1, "adversarial must be at least 0, not -0.1"),
     ],
 )
 def test_says_what_is_wrong(option, value, message):
     with pytest.raises(ValueError, match=message):
-        small(**{option: value})
+        small(**({"perceptual": "small"} | {option: value})).phases()
 
 
 class TestResume:

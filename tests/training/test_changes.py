@@ -19,6 +19,7 @@ OTHER = {  # a value that differs from the default, of every option that may cha
     "r1": 1.0, "r1_every": 2, "clip": 0.02, "penalty": 3.0, "class_weight": 0.5, "gamma": 0.7, "lambda_k": 0.01,
     "l1": 10.0, "cycle": 5.0, "identity": 0.25, "regularization": 0.1, "pretrain": 2,
     "pixel": 0.5, "adversarial": 0.1, "drop_after": 1, "blocks": 2, "overlap": 1, "perceptual": "none", "content": 0.5,
+    "perceptual_layers": "stage1",
     "pretraining": 2, "hints_learning_rate": 1e-4, "adversarial_end": 0.25, "anneal": 4, "style": 0.5,
 }  # fmt: skip
 
