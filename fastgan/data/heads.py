@@ -10,22 +10,18 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from fastgan.data.drawn import Rows as Row
+from fastgan.data.drawn import kept
 from fastgan.data.faces import look, paint, person, scene
 from fastgan.data.fields import Field, check_wanted
 from fastgan.data.images import ImageData
 from fastgan.data.size import Size
 from fastgan.data.source import Apart, Source, Tensors, Together
 from fastgan.data.sources.parts import TRAIN
-from fastgan.files import replacing
-from fastgan.tuning.store import folder
 
 VERSION = 1  # of the pictures: another one is drawn anew
 SIDE = 128
@@ -34,8 +30,6 @@ ROWS = {"train": 1000, "test": 200}
 SEEDS = {"train": 0, "test": 1}
 REGIONS = ("lips", "lids", "cheeks")
 DOMAINS = {"a": "source", "b": "reference"}
-
-Row = dict[str, Tensor]
 
 
 class Heads:
@@ -132,30 +126,8 @@ def _name(name: str, part: str) -> str:
 
 
 def _kept(what: str, draw: Callable[[int, int], Row], count: int) -> Row:
-    """`count` rows of `draw(number, count)`, from the cache or drawn into it: once, whoever else asks meanwhile."""
-    from filelock import FileLock  # with data alone that are drawn
-
-    file = folder() / f"{what}-{count}-{VERSION}.npz"
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_suffix(".lock")):
-            if (found := _read(file)) is None:
-                found = _drawn(what, draw, count)
-                arrays: dict[str, Any] = {name: values.numpy() for name, values in found.items()}
-                with replacing(file) as out:
-                    np.savez_compressed(out, **arrays)
-    except OSError:  # the cache cannot be written to
-        return _drawn(what, draw, count)
-    return found
-
-
-def _read(file: Path) -> Row | None:
-    """None where there is none, or one that was cut short."""
-    try:
-        with np.load(file) as found:
-            return {name: torch.from_numpy(found[name]) for name in found.files}
-    except (FileNotFoundError, ValueError, EOFError, BadZipFile):
-        return None
+    """`count` rows of `draw(number, count)`."""
+    return kept(f"{what}-{count}-{VERSION}", lambda: _drawn(what, draw, count))
 
 
 def _drawn(what: str, draw: Callable[[int, int], Row], count: int) -> Row:

@@ -1,7 +1,8 @@
 """`printed`: 6,000 printed digits of 28x28 pixels, white on black, drawn from a seed; 1,000 of them to test on.
 
-The font is the one inside Pillow, so that they are the same everywhere; each digit has a stroke width, an affine map
-and an elastic warp of its own, after Simard et al., "Best Practices for Convolutional Neural Networks", 2003.
+They are kept in the user's cache. The font is the one inside Pillow, so that they are the same everywhere; each digit
+has a stroke width, an affine map and an elastic warp of its own, after Simard et al., "Best Practices for Convolutional
+Neural Networks", 2003.
 """
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from fastgan.data.drawn import Rows, kept
 from fastgan.data.images import ImageData
 from fastgan.data.sources.parts import TRAIN
 
+VERSION = 1  # of the pictures: another one is drawn anew
 SIDE = 28
 ROWS = {"train": 5000, "test": 1000}
 SEEDS = {"train": 0, "test": 1}
@@ -21,8 +24,14 @@ STROKES = (0, 1, 2, 3)  # pixels around the outline, of 84
 
 def printed(part: str) -> ImageData:
     """images (5000 or 1000, 1, 28, 28) uint8, labels the digit, as many of each."""
-    count = ROWS[part]
-    random = np.random.default_rng(SEEDS[part])
+    drawn = kept(f"printed-{part}-{VERSION}", lambda: draw(SEEDS[part], ROWS[part]))
+    name = "printed" if part == TRAIN else f"printed@{part}"
+    return ImageData(drawn["images"], drawn["labels"], tuple("0123456789"), name=name)
+
+
+def draw(seed: int, count: int) -> Rows:
+    """`images` and `labels` of so many."""
+    random = np.random.default_rng(seed)
     labels = torch.from_numpy(random.permutation(count) % 10)
     strokes = torch.from_numpy(random.integers(len(STROKES), size=count))
     shapes = torch.stack([_glyph(digit, stroke) for digit in range(10) for stroke in STROKES])
@@ -31,7 +40,7 @@ def printed(part: str) -> ImageData:
         _drawn(shapes[labels[rows] * len(STROKES) + strokes[rows]], where[rows])
         for rows in torch.arange(count).split(500)
     ])  # fmt: skip
-    return ImageData(images, labels, tuple("0123456789"), name="printed" if part == TRAIN else f"printed@{part}")
+    return {"images": images, "labels": labels}
 
 
 def _glyph(digit: int, stroke: int) -> Tensor:

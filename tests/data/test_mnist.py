@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fastgan.data import load
-from fastgan.data.printed import printed
+from fastgan.data.printed import draw
 
 
 @pytest.fixture
@@ -53,7 +53,9 @@ def test_of_the_package_itself():
 def test_printed_digits_are_the_same_each_time_and_as_many_of_each():
     test = load("printed@test")
     assert torch.bincount(test.labels).tolist() == [100] * 10
-    assert torch.equal(test.images, printed("test").images)
+    again = draw(1, 1000)
+    assert torch.equal(test.images, again["images"])
+    assert torch.equal(test.labels, again["labels"])
     assert len({image.numpy().tobytes() for image in test.images}) == 1000
     # White on black, and nothing is cut off by the border but now and then a stroke.
     ink = test.images.float()
@@ -64,5 +66,5 @@ def test_printed_digits_are_the_same_each_time_and_as_many_of_each():
 def test_printed_digits_look_like_their_labels():
     train, test = load("printed"), load("printed@test")
     assert len(train) == 5000
-    near = torch.cdist(test.images.flatten(1).float(), train.images.flatten(1).float()).argmin(1)
-    assert (train.labels[near] == test.labels).float().mean() > 0.9
+    near = torch.cdist(test.images[:200].flatten(1).float(), train.images.flatten(1).float()).argmin(1)
+    assert (train.labels[near] == test.labels[:200]).float().mean() > 0.9
