@@ -23,6 +23,7 @@ from fastgan import backend
 from fastgan.messages import log
 
 MOST_WORKERS = 16
+DYING = 10.0  # seconds that a process whose pipes are closed has to end
 LOOK = 0.5  # seconds between looks whether workers are alive, while there is no batch; 5 in PyTorch
 SHARED = "/dev/shm"  # where the memory lies that processes share
 
@@ -174,7 +175,9 @@ def _each(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:
 
 def _death(workers: list[Any], error: Exception) -> str:
     """Why there is no batch, and what to do."""
-    connection.wait([worker.sentinel for worker in workers], timeout=1)  # its pipes close before it has ended
+    # Its pipes close before it has ended: by seconds on a busy machine, or where its memory is written to a file.
+    patience = DYING if isinstance(error, EOFError | ConnectionError | FileNotFoundError) else 1
+    connection.wait([worker.sentinel for worker in workers], timeout=patience)
     codes = [worker.exitcode for worker in workers if worker.exitcode]
     reason = " ".join(str(error).split()) or type(error).__name__
     if -signal.SIGBUS in codes:

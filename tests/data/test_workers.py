@@ -1,6 +1,8 @@
 """Processes that read ahead: they end with the main process, leave signals to it, and their death is told."""
 
+import faulthandler
 import gc
+import multiprocessing
 import os
 import shutil
 import signal
@@ -129,6 +131,19 @@ def test_a_worker_that_met_the_end_of_shared_memory(pictures):
         list(islice(batches, 20))
 
 
+def dies_slowly():
+    faulthandler.disable()
+    time.sleep(1.5)
+    os.kill(os.getpid(), signal.SIGBUS)
+
+
+def test_a_worker_that_takes_time_to_die_is_waited_for():
+    """Its pipes are closed before it has a code: on a busy machine seconds before."""
+    worker = multiprocessing.get_context("fork").Process(target=dies_slowly)
+    worker.start()
+    assert "is full: give it more room" in loading._death([worker], EOFError())
+
+
 def full(tensor):
     raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
 
@@ -156,8 +171,6 @@ class TestWithoutSharedMemory:
         compare(Batches(Stream(), 8, workers=1), expected, 12)
 
     def test_no_process_can_be_started(self, pictures, monkeypatch, caplog):
-        import multiprocessing.process
-
         start, started = multiprocessing.process.BaseProcess.start, []
 
         def once(process):
