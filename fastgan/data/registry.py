@@ -26,6 +26,7 @@ from fastgan.data.sources.names import TO, Name, check_source, parsed, two
 from fastgan.data.sources.parts import TRAIN
 from fastgan.data.sources.two_sides import TwoSides
 from fastgan.data.styles import styles
+from fastgan.data.vangogh import vangogh
 
 _LOADERS: dict[str, Callable[[], ImageData | Points]] = {"digits": digits, "emoji": emoji, "ring": ring, "grid": grid}
 
@@ -38,6 +39,7 @@ _PARTED: dict[str, Callable[[str], Any]] = {
     "mnist": mnist,
     "printed": printed,
     "styles": styles,
+    "vangogh": vangogh,
 }
 _NAMED = (*_LOADERS, *_PARTED)
 
