@@ -95,8 +95,10 @@ class TestLoad:
         assert torch.equal(load("emoji").images, before)
 
     def test_names_are_those_it_accepts(self):
-        here = ("digits", "emoji", "ring", "grid", "fluent", "photos", "heads", "eyes", "mnist", "printed", "styles")
-        assert names() == here
+        assert names() == (
+            "digits", "emoji", "ring", "grid", "fluent", "photos", "heads", "eyes", "mnist", "printed", "styles",
+            "vangogh",
+        )  # fmt: skip
 
     @pytest.mark.parametrize(
         ("name", "message"),
