@@ -27,7 +27,7 @@ def cells(image: Tensor, inputs: Mapping[str, Tensor], result: Tensor, truth: Te
         shown["mask"] = inputs["mask"] * 2 - 1
     if "hints" in inputs:
         hints = inputs["hints"]
-        shown["hints"] = torch.where(hints[:, 3:] > 0, hints[:, :3], image)
+        shown["hints"] = torch.where(hints[:, 3:] > 0, hints[:, :3], image.mean(1, keepdim=True))
     if "reference" in inputs:
         shown["reference"] = inputs["reference"]
     found = {name: cell(to_uint8(values[0].clamp(-1, 1))) for name, values in shown.items()}

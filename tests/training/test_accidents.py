@@ -1,6 +1,5 @@
 """What can happen to a run: killed, disk full, directory gone, a second trainer, values that are not finite."""
 
-import contextlib
 import errno
 import os
 import resource
@@ -17,6 +16,7 @@ import torch
 from fastgan.runs import checkpoint, config, run
 from fastgan.training import Trainer
 from fastgan.training.nonfinite import not_finite
+from tests.training.forks import Forks, killed_after
 from tests.training.rank_run import pictures as noise
 from tests.training.states import best_of, same, state
 
@@ -45,36 +45,25 @@ def at(trainer, step, act):
     trainer.advance = wrapped
 
 
-class TestKilled:
-    """200 steps, which take a second; a process that is to be killed waits for it before the last ones."""
-
-    def run(self, out, kill_at=None):
-        """Train in a process of its own; killed after `kill_at` seconds of training."""
-        steps, stays = ("200", "") if kill_at is None else ("180", "1")
-        command = [sys.executable, str(SCRIPT), str(out), steps, "float32", "checkpoint_every=20", "evaluate_every=20"]
-        process = subprocess.Popen(command, env={**os.environ, "STAYS": stays}, stderr=subprocess.PIPE, text=True)
-        if kill_at is not None:
-            started = time.monotonic()
-            while not (out / "config.yaml").exists() and process.poll() is None:
-                assert time.monotonic() - started < 60
-                time.sleep(0.002)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(kill_at)
-            process.kill()
-        error = process.communicate()[1]
-        assert process.returncode == (0 if kill_at is None else -signal.SIGKILL), error
-
-    @pytest.mark.processes
-    def test_at_random_instants_ends_in_the_same_bits(self, tmp_path, seed):
-        self.run(tmp_path / "straight")
+@pytest.mark.processes
+def test_killed_at_random_instants_ends_in_the_same_bits(tmp_path, seed):
+    """200 steps, which take a second; a process that is to be killed waits for it before the last ones. The last
+    process, which goes on to the end, is a fresh one, with other hashes."""
+    settings = ("float32", "checkpoint_every=20", "evaluate_every=20")
+    out = tmp_path / "killed"
+    with Forks(SCRIPT) as forks:
+        straight = forks.start(tmp_path / "straight", 200, *settings)
+        assert straight.wait() == 0, straight.error()
         for instant in (0.5 * torch.rand(3, generator=torch.Generator().manual_seed(seed))).tolist():
-            self.run(tmp_path / "killed", instant)
-        self.run(tmp_path / "killed")
-        assert same(state(tmp_path / "killed"), state(tmp_path / "straight"))
-        lines = [(tmp_path / out / "metrics.jsonl").read_text().splitlines() for out in ("killed", "straight")]
-        assert [line.split('"images_per_second"')[0] for line in lines[0]] == [
-            line.split('"images_per_second"')[0] for line in lines[1]
-        ]
+            killed_after(instant, forks.start(out, 180, *settings, STAYS="1"), out)
+    command = [sys.executable, str(SCRIPT), str(out), "200", *settings]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert same(state(out), state(tmp_path / "straight"))
+    lines = [(tmp_path / out / "metrics.jsonl").read_text().splitlines() for out in ("killed", "straight")]
+    assert [line.split('"images_per_second"')[0] for line in lines[0]] == [
+        line.split('"images_per_second"')[0] for line in lines[1]
+    ]
 
 
 def removed(folder):
@@ -185,7 +174,8 @@ class TestSecondTrainer:
 
     @pytest.mark.processes
     def test_the_lock_ends_with_its_process(self, start, tmp_path):
-        TestKilled().run(tmp_path / "run", 1.0)
+        with Forks(SCRIPT) as forks:
+            killed_after(1.0, forks.start(tmp_path / "run", 180, "float32", STAYS="1"), tmp_path / "run")
         trainer = Trainer.resume(tmp_path / "run", data=noise(), device="cpu")
         trainer.fit(trainer.step + 1)
 

@@ -1,11 +1,7 @@
 """A system in a file of the user's can do what those of the package can: the translator of docs/your-system.md."""
 
-import contextlib
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +12,7 @@ from fastgan.cli import main
 from fastgan.data import load
 from fastgan.runs.export import export
 from fastgan.training import Trainer
+from tests.training.forks import Forks, killed_after, two_ranks
 from tests.training.own_run import EVERY, OPTIONS, domains, files
 from tests.training.states import same, state
 
@@ -82,45 +79,31 @@ class TestTranslator:
 
 @pytest.mark.processes
 class TestSameBits:
-    def run(self, out, steps=40, kill_at=None):
-        """Killed after `kill_at` seconds of training, else to the end."""
-        stays = "" if kill_at is None else "1"
-        process = subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(out), str(steps if kill_at is None else steps - 4)],
-            env={**os.environ, "STAYS": stays}, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        if kill_at is not None:
-            started = time.monotonic()
-            while not (out / "config.yaml").exists() and process.poll() is None:
-                assert time.monotonic() - started < 60
-                time.sleep(0.002)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(kill_at)
-            process.kill()
-        error = process.communicate()[1]
-        assert process.returncode == (0 if kill_at is None else -signal.SIGKILL), error
-
     @pytest.mark.slow
     def test_ten_kills(self, tmp_path, seed):
+        """The last process, which goes on to the end, is a fresh one, with other hashes."""
         files(tmp_path)
-        self.run(tmp_path / "straight")
-        for instant in (0.6 * torch.rand(10, generator=torch.Generator().manual_seed(seed))).tolist():
-            self.run(tmp_path / "killed", kill_at=instant)
-        self.run(tmp_path / "killed")
-        assert same(state(tmp_path / "killed"), state(tmp_path / "straight"))
+        out = tmp_path / "killed"
+        with Forks(SCRIPT) as forks:
+            straight = forks.start(tmp_path / "straight", 40)
+            assert straight.wait() == 0, straight.error()
+            for instant in (0.6 * torch.rand(10, generator=torch.Generator().manual_seed(seed))).tolist():
+                killed_after(instant, forks.start(out, 36, STAYS="1"), out)
+        subprocess.run([sys.executable, str(SCRIPT), str(out), "40"], check=True, capture_output=True)
+        assert same(state(out), state(tmp_path / "straight"))
 
     def test_two_ranks(self, tmp_path):
         """Each process has a history of its own, which comes back to it."""
         files(tmp_path)
 
         def together(out, steps):
-            command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-            done = subprocess.run([*command, str(SCRIPT), str(out), str(steps)], capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr
+            ranks = [forks.start(out, steps, **environment) for environment in two_ranks()]
+            assert [rank.wait() for rank in ranks] == [0, 0], [rank.error() for rank in ranks]
 
-        together(tmp_path / "straight", 20)
-        for steps in (7, 15, 20):
-            together(tmp_path / "resumed", steps)
+        with Forks(SCRIPT) as forks:
+            together(tmp_path / "straight", 20)
+            for steps in (7, 15, 20):
+                together(tmp_path / "resumed", steps)
         assert same(state(tmp_path / "resumed"), state(tmp_path / "straight"))
         pools = state(tmp_path / "straight")["ranks"]
         assert not torch.equal(pools[0]["pool_a.images"], pools[1]["pool_a.images"])
