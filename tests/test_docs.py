@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import pytest
 from fastgan.metrics import registry as metrics
 from fastgan.systems import registry as systems
 from fastgan.tuning import choices
+from tests.forks import Forks
 
 ROOT = Path(__file__).parents[1]
 # gallery.md is written by tools/gallery.py, and its commands take half an hour each: tests/tools/test_gallery.py.
@@ -34,19 +37,30 @@ def same(expected: str, printed: str) -> bool:
     return re.fullmatch(pattern.replace(r".*?", r"[\s\S]*?"), " ".join(printed.split())) is not None
 
 
-def run_console(block: str, folder: Path) -> None:
+def run_console(block: str, forks: Forks) -> None:
     command, _, expected = block.removeprefix("$ ").partition("\n")
     words = shlex.split(command)
     assert words[0] in ("fastgan", "python"), f"a guide's command must be fastgan or python: {command}"
-    program = [sys.executable, "-m", "fastgan"] if words[0] == "fastgan" else [sys.executable]
-    done = subprocess.run([*program, *words[1:]], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert same(expected, done.stdout), f"{command}\nprinted\n{done.stdout}\nthe guide has\n{expected}"
+    if words[0] == "fastgan":
+        process = forks.start(*words[1:], FASTGAN_CACHE=os.environ["FASTGAN_CACHE"])
+        assert process.wait() == 0, process.error()
+        printed = process.output()
+    else:
+        done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        printed = done.stdout
+    assert same(expected, printed), f"{command}\nprinted\n{printed}\nthe guide has\n{expected}"
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    with Forks(ROOT / "fastgan/__main__.py") as forks:
+        yield forks
 
 
 @pytest.mark.guides
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda p: p.stem)
-def test_guide(guide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guide(guide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forks: Forks) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     # What a guide measures and registers is known to the rest of it alone.
@@ -79,7 +93,7 @@ def test_guide(guide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             assert same(body, printed), f"line {line} printed\n{printed}\nthe guide has\n{body}"
             printed = None
         elif language == "console":
-            run_console(body, tmp_path)
+            run_console(body, forks)
     assert count, "a guide without a line that runs"
 
 

@@ -16,7 +16,7 @@ import torch
 from fastgan.runs import checkpoint, config, run
 from fastgan.training import Trainer
 from fastgan.training.nonfinite import not_finite
-from tests.training.forks import Forks, killed_after
+from tests.forks import Forks, killed_after
 from tests.training.rank_run import pictures as noise
 from tests.training.states import best_of, same, state
 

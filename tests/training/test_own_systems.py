@@ -12,7 +12,7 @@ from fastgan.cli import main
 from fastgan.data import load
 from fastgan.runs.export import export
 from fastgan.training import Trainer
-from tests.training.forks import Forks, killed_after, two_ranks
+from tests.forks import Forks, killed_after, two_ranks
 from tests.training.own_run import EVERY, OPTIONS, domains, files
 from tests.training.states import same, state
 

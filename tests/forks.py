@@ -1,4 +1,4 @@
-"""Trainings in processes of their own, each forked from one that has imported everything: they start at once.
+"""Processes that train, each forked from one that has imported everything: they start at once.
 
     with Forks(SCRIPT) as forks:
         process = forks.start(out, 20, STAYS="1")
@@ -42,9 +42,12 @@ class Forks:
         self.folder.cleanup()
 
     def start(self, *arguments: object, **environment: str) -> "Fork":
+        """In the directory that this process is in."""
         self.started += 1
-        file = f"{self.folder.name}/{self.started}"
-        return Fork(self, self.ask(start=[str(each) for each in arguments], environment=environment, errors=file), file)
+        files = [f"{self.folder.name}/{self.started}.{name}" for name in ("out", "error")]
+        words = [str(each) for each in arguments]
+        pid = self.ask(start=words, environment=environment, files=files, folder=os.getcwd())
+        return Fork(self, pid, *files)
 
     def ask(self, **request: Any) -> int:
         assert self.server.stdin is not None
@@ -54,8 +57,8 @@ class Forks:
 
 
 class Fork:
-    def __init__(self, forks: Forks, pid: int, file: str) -> None:
-        self.forks, self.pid, self.file = forks, pid, file
+    def __init__(self, forks: Forks, pid: int, out: str, error: str) -> None:
+        self.forks, self.pid, self.files = forks, pid, (out, error)
 
     def wait(self) -> int:
         """Its code, which is negative where a signal ended it."""
@@ -64,9 +67,13 @@ class Fork:
     def running(self) -> bool:
         return not self.forks.ask(look=self.pid)
 
+    def output(self) -> str:
+        """What it wrote to stdout."""
+        return Path(self.files[0]).read_text()
+
     def error(self) -> str:
         """What it wrote to stderr."""
-        return Path(self.file).read_text()
+        return Path(self.files[1]).read_text()
 
 
 def killed_after(seconds: float, process: Fork, out: Path) -> None:
@@ -93,7 +100,13 @@ def two_ranks() -> list[dict[str, str]]:
 
 
 def serve(script: str) -> None:
-    for name in ("torch._dynamo", "tensorboard.summary.writer.event_file_writer", "PIL.GifImagePlugin"):
+    sys.path[0] = str(Path(__file__).parents[1])  # not the folder of this file, whose modules would go first
+    for name in (
+        "torch._dynamo",
+        "tensorboard.summary.writer.event_file_writer",
+        "fastgan.training",
+        "fastgan.metrics",
+    ):
         with suppress(ImportError):
             importlib.import_module(name)  # by what trains, the first one by PyTorch's optimizers
     spec = importlib.util.spec_from_file_location("script", script)
@@ -115,19 +128,19 @@ def serve(script: str) -> None:
 def become(main: Any, script: str, request: dict[str, Any]) -> int:
     code = 1
     try:
-        errors = os.open(request["errors"], os.O_WRONLY | os.O_CREAT)
-        nothing = os.open(os.devnull, os.O_RDWR)
-        for old, new in ((nothing, 0), (nothing, 1), (errors, 2)):
-            os.dup2(old, new)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for number, file in enumerate(request["files"], 1):
+            os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
         os.environ.update(request["environment"])
+        os.chdir(request["folder"])
         sys.argv = [script, *request["start"]]
-        main()
-        code = 0
+        code = main() or 0
     except SystemExit as left:
         code = left.code if isinstance(left.code, int) else int(left.code is not None)
     except BaseException:
         traceback.print_exc()
     finally:
+        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 
