@@ -68,13 +68,16 @@ def sheet(shown: Sequence[Mapping[str, Tensor]]) -> Tensor:
 
 
 def save_gif(path: str, shown: Sequence[Mapping[str, Tensor]]) -> None:
-    """All befores fade into all afters, and back."""
+    """All befores fade into all afters, and back: of many pictures smaller ones, as in the film of a training."""
     import torch
+    import torch.nn.functional as F
 
     from fastgan.data import grid
-    from fastgan.data.movie import save_gif
+    from fastgan.data.movie import SIDE, save_gif
 
-    before, after = (grid(torch.stack([each[name] for each in shown])).float() for name in ("before", "after"))
+    both = [grid(torch.stack([each[name] for each in shown])).float() for name in ("before", "after")]
+    times = math.ceil(max(both[0].shape) / SIDE)
+    before, after = (F.avg_pool2d(pictures, times) for pictures in both)
     there = [i / 8 for i in range(9)]
     shares = [0.0] * 8 + there + [1.0] * 8 + there[::-1]
     save_gif(path, [(before + (after - before) * share).round().to(torch.uint8) for share in shares], hold=0.1)

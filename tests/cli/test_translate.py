@@ -54,6 +54,7 @@ def test_a_folder_keeps_its_names(run, folder, capsys):
         assert sheet.size == (3 * 2 * 258 + 2, 8 * 258 + 2)
     with Image.open("sheet.gif") as gif:
         assert gif.n_frames > 8
+        assert gif.size == (5 * 258 // 2 + 1, 5 * 258 // 2 + 1)
 
 
 def test_one_of_another_size_as_a_file(run, folder, capsys):
