@@ -9,7 +9,7 @@ import torch
 
 import fastgan
 from fastgan.cli import main
-from fastgan.data import load
+from fastgan.data import load, save_png
 from fastgan.runs.export import export
 from fastgan.training import Trainer
 from tests.forks import Forks, killed_after, two_ranks
@@ -68,6 +68,13 @@ class TestTranslator:
         run, file, _ = two_way
         assert main(["sample", str(run), "--system", str(file), "--out", "grid.png"]) == 2
         assert "two-way, which makes nothing of random numbers" in capsys.readouterr().err
+
+    def test_translates(self, two_way, tmp_path):
+        run, file, _ = two_way
+        save_png(tmp_path / "one.png", torch.full((1, 16, 20), 90, dtype=torch.uint8))
+        words = [str(run), str(tmp_path / "one.png"), "--system", str(file), "--out", str(tmp_path / "made.png")]
+        assert main(["translate", *words, "--direction", "b to a"]) == 0
+        assert (tmp_path / "made.png").exists()
 
     def test_the_history_is_in_the_checkpoint_and_comes_back(self, two_way, tmp_path):
         run, _, trainer = two_way
