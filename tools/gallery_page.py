@@ -22,7 +22,7 @@ from fastgan.data.fitting import fitted
 from fastgan.data.pictures import to_uint8
 from fastgan.data.source import source_of
 from fastgan.files import replace_file
-from fastgan.metrics.translation import MOST, TEXTS, drawn_together
+from fastgan.metrics.translation import MOST, TABLE, drawn_together
 from fastgan.systems import Translator
 from fastgan.systems.registry import find
 
@@ -123,7 +123,7 @@ def page(docs: Path, names: list[str]) -> str:
 def _section(name: str, found: dict[str, Any]) -> str:
     protocol, examples = found["protocol"], found["examples"]
     what = inspect.getdoc(find(found["system"])) or ""
-    metrics = [name for name in TEXTS if any(name in example["metrics"] for example in examples.values())]
+    metrics = [name for name in TABLE if any(name in example["metrics"] for example in examples.values())]
     rows = []
     for example, values in examples.items():
         rows.append([example, *(_number(values["metrics"].get(metric)) for metric in metrics)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"{args.run} does not say what it was trained on: --data NAME")
     system: Any = trained(args)
     if hasattr(system, "examples"):
-        return _translations(args, system, files, exported)
+        return _translations(args, system, names, files, exported)
     if args.features is not None and args.inception is not None:
         raise ValueError("features are of one network: give --features or --inception, not both")
     system = sampling(system, args.run)
@@ -78,48 +77,34 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _translations(args: argparse.Namespace, system: Any, files: list[Path], exported: bool) -> int:
+def _translations(
+    args: argparse.Namespace, system: Any, names: list[str] | None, files: list[Path], exported: bool
+) -> int:
     from fastgan.data import load
+    from fastgan.data.kept import kept
     from fastgan.files import check_file, replace_file
     from fastgan.metrics.translation import evaluate
     from fastgan.runs.run import Run
 
-    for name in ("metrics", "inception"):
-        if getattr(args, name) is not None:
-            raise ValueError(f"{args.run} translates pictures, which has metrics of its own: leave --{name} out")
-    if not exported:
+    if args.inception is not None:
+        raise ValueError(f"{args.run} translates pictures, whose features --features names: leave --inception out")
+    if not exported and names is None:  # a part would take the place of the whole
         files.append(check_file(Run(args.run).path / "evaluation.json", what="the table"))
-    asked = None if args.data else Run(args.run).asked()
-    data, note = (load(args.data), "") if asked is None else _kept(asked.data, asked.white)
-    found = evaluate(system, data, samples=args.samples, features=args.features or "small", seed=args.seed)
-    said = {"data": data.name, **({"note": note} if note else {})}
+    data: Any
+    if args.data:
+        data, seen = load(args.data), False
+    else:
+        asked = Run(args.run).asked()
+        data, seen = kept(asked.data, asked.white)
+    found = evaluate(
+        system, data, samples=args.samples, features=args.features or "small", metrics=names, seed=args.seed
+    )
+    said = {"data": data.name, **({"note": "it was trained on these pictures"} if seen else {})}
     found = replace(found, protocol={**said, **found.protocol, **_weights(args, exported)})
     print(found)
     for file in files:
         replace_file(file, found.json().encode())
     return 0
-
-
-def _kept(name: str, white: int | None) -> tuple[Any, str]:
-    """The part of what was trained on that is kept for the test, where there is one; and what to say of it."""
-    from fastgan.data import load
-    from fastgan.data.sources.names import TO, parsed, part_of, two
-
-    data: Any = load(name, white=white)
-    seen = "it was trained on these pictures"
-    sides = two(name) or (name,)
-    names = [part_of(name, part) for part in ("test", "train")]
-    if TO.join(sides) in names[:1] or any(parsed(side).part == "test" for side in sides):
-        return data, seen
-    parts: Any
-    try:
-        parts = [load(each, white=white) for each in names]
-    except ValueError:  # too few pictures for two
-        return data, seen
-    test, train = parts
-    with suppress(TypeError):  # a stream has no length
-        return test, seen if len(data) > len(train) else ""
-    return test, ""
 
 
 def _weights(args: argparse.Namespace, exported: bool) -> dict[str, Any]:

@@ -49,6 +49,11 @@ def names() -> tuple[str, ...]:
     return _NAMED
 
 
+def settled(name: str) -> bool:
+    """Whether that data set has a test part that is in no training on its name alone."""
+    return name in _PARTED and not os.path.exists(name)
+
+
 def load(
     name: str | os.PathLike[str],
     resolution: Size | None = None,
@@ -123,7 +128,7 @@ def _named(
     said = parsed(name)
     if said.path in _LOADERS:
         return _part(_LOADERS[said.path](), said)
-    if said.path in _PARTED and not os.path.exists(said.path):  # a folder of that name goes first
+    if settled(said.path):  # a folder of that name goes first
         _check_whole(said)
         return _PARTED[said.path](said.part or TRAIN)
     if name.startswith(("hf:", "hf-stream:")):

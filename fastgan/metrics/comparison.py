@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
-from fastgan.metrics.registry import Metric
+from fastgan.metrics.registry import WINDOW, Metric
 
 R = TypeVar("R")
 
@@ -28,11 +28,22 @@ class Mixture(NamedTuple):
     deviation: float
 
 
+class Translated(NamedTuple):
+    """Of pictures made of others: made (N, C, H, W) in [-1, 1]; the truth, likewise, and the region (N, 1, H, W) bool
+    where it counts, as of `fastgan.systems.Example`; and what the l1 after both ways is, where there is a way back."""
+
+    made: Tensor
+    truth: Tensor | None = None
+    region: Tensor | None = None
+    cycle: Callable[[], float] | None = None
+
+
 @dataclass(frozen=True)
 class Comparison:
     """real, fake: the data and the samples, uint8 images (N, C, H, W) or floating-point points (N, D), on one device.
     network: of features, what `evaluate` takes; None compares points themselves.
     convergence: what the system says of it, None where there is none that does.
+    translated: of translations, which are also `fake`, `real` being what they are made like.
     latents: a count -> latents, and generate: latents -> images, None where there is no system.
     """
 
@@ -44,6 +55,7 @@ class Comparison:
     generate: Callable[[Tensor], Tensor] | None = None
     mixture: Mixture | None = None
     convergence: float | None = None
+    translated: Translated | None = None
     _found: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False)
 
     def features_of(self, samples: Tensor) -> Tensor:
@@ -73,6 +85,10 @@ class Comparison:
             "latents": lambda: self.latents is not None,
             "modes": lambda: self.mixture is not None,
             "convergence": lambda: self.convergence is not None,
+            "truth": lambda: self.translated is not None and self.translated.truth is not None,
+            "windows": lambda: self.fake.dim() == 4 and min(self.fake.shape[2:]) >= WINDOW,
+            "colors": lambda: self.fake.dim() == 4 and self.fake.shape[1] == 3,
+            "way back": lambda: self.translated is not None and self.translated.cycle is not None,
         }
         return [need for need in has if need in metric.needs and not has[need]()]
 

@@ -13,6 +13,7 @@ from fastgan.messages import log
 if TYPE_CHECKING:
     from fastgan.metrics.comparison import Comparison
 
+WINDOW = 11  # pixels a side of SSIM's
 Better = Literal["lower", "higher", "one"]
 # What a comparison may have, beside the samples and the data, and how an error calls it.
 NEEDS = {
@@ -22,6 +23,10 @@ NEEDS = {
     "latents": "a system to draw latents from",
     "modes": "points of a mixture, such as ring",
     "convergence": "a trained system that measures it, such as simgan",
+    "truth": "translated pictures of which the truth is known",
+    "windows": f"pictures with sides of at least {WINDOW} pixels",
+    "colors": "pictures in colors",
+    "way back": "a system that translates both ways, pictures alone",
 }
 
 
@@ -144,7 +149,13 @@ def _of(module: str, name: str) -> Callable[[Comparison], float]:
     return lambda compared: getattr(import_module(f"fastgan.metrics.{module}"), name)(compared)
 
 
+def _of_truth(name: str) -> Callable[[Comparison], float]:
+    """Of one that compares each picture with its truth."""
+    return lambda compared: import_module("fastgan.metrics.translation").to_truth(compared, name)
+
+
 FEATURES, CLASSES, MODES = frozenset({"features"}), frozenset({"features", "classes"}), frozenset({"modes"})
+TRUTH = frozenset({"truth"})
 for _metric in (
     Metric("frechet", "Frechet distance of features", "lower", FEATURES, _of("frechet", "compare"),
            best=True, aliases=("fid",)),
@@ -171,6 +182,18 @@ for _metric in (
            _of("sliced_wasserstein", "compare"), best=True),
     Metric("convergence", "what a system's losses say of it, without labels or samples", "lower",
            frozenset({"convergence"}), _of("comparison", "convergence"), best=True),
+    Metric("l1", "mean absolute difference to the truth, in [0, 1]", "lower", TRUTH, _of_truth("l1"), best=True),
+    Metric("psnr", "peak signal-to-noise ratio, dB", "higher", TRUTH, _of_truth("psnr"), best=True),
+    Metric("psnr_y", "peak signal-to-noise ratio of luma, dB", "higher", TRUTH, _of_truth("psnr_y"), best=True),
+    Metric("ssim", "structural similarity", "higher", TRUTH | {"windows"}, _of_truth("ssim"), best=True),
+    Metric("delta_e", "color difference to the truth, CIEDE2000, of which 1 can just be seen", "lower",
+           TRUTH | {"colors"}, _of_truth("delta_e"), best=True),
+    Metric("features", "distance to the truth in maps of the features", "lower", TRUTH | FEATURES,
+           _of_truth("features"), best=True),
+    Metric("retrieval", "share whose nearest truth by features is their own", "higher", TRUTH | FEATURES,
+           _of("translation", "retrieval")),
+    Metric("cycle", "l1 of pictures translated there and back", "lower", frozenset({"way back"}),
+           _of("translation", "cycle")),
     Metric("modes_covered", "modes with a sample within 3 deviations", "higher", MODES, _of("modes", "modes_covered")),
     Metric("high_quality", "share of samples within 3 deviations of a mode", "higher", MODES,
            _of("modes", "high_quality")),

@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastgan.metrics.registry import WINDOW
+
 LUMA = (0.299, 0.587, 0.114)  # of ITU-R BT.601
-WINDOW, SIGMA = 11, 1.5  # of SSIM: pixels a side, and the deviation of its Gaussian
+SIGMA = 1.5  # the deviation of the Gaussian of SSIM
 K1, K2 = 0.01, 0.03
 
 

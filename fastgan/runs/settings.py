@@ -11,6 +11,7 @@ from fastgan.metrics.registry import best_by, to_be_best_by
 from fastgan.options import Options, option, options
 
 STEPS = 2000
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,9 @@ class Settings(Options):
         1000, "steps between looks whether this is the best checkpoint so far; 0: none", least=0, on_resume="free"
     )
     metric: str = option(
-        "sliced_wasserstein",
-        f"what the best is told by: {', '.join(best_by())}; convergence by losses alone (simgan); frechet, kernel and "
-        "coverage of a classifier's features",
+        AUTO,
+        f"what the best is told by: {', '.join(best_by())}; auto: the truth where a system that translates has one, "
+        "else sliced_wasserstein",
     )
     patience: int = option(
         0, "looks without a better one before the run ends; 0: it goes on", least=0, on_resume="free"
@@ -76,7 +77,8 @@ class Settings(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "metric", to_be_best_by(self.metric))  # it may be an alias
+        if self.metric != AUTO:
+            object.__setattr__(self, "metric", to_be_best_by(self.metric))  # it may be an alias
         if self.patience and not self.evaluate_every:
             raise ValueError("patience counts looks for the best checkpoint: evaluate_every must be at least 1, not 0")
 

@@ -77,6 +77,7 @@ class System(nn.Module, ABC):
     Config: ClassVar[type]
     averaged: ClassVar[tuple[str, ...]] = ("generator",)  # submodules that results come from
     trains_on: ClassVar[str] = "digits"  # what `fastgan train NAME` loads where no data are named
+    best_by: ClassVar[str] = "sliced_wasserstein"  # the metric of the best checkpoint, unless asked for otherwise
     classes: int = 0  # how many a sample may be asked to be of; 0: it is not conditional
     class_names: tuple[str, ...] = ()  # of these, in the order of their numbers; empty where the data named none
     batches: int = 1  # how many batches, put together, one step takes

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from fastgan.color import lab_to_rgb, rgb_to_lab
 from fastgan.data.fields import Batch, Field, Images
-from fastgan.data.panel import Panel
 from fastgan.fusion.paired import paired
 from fastgan.losses import NonSaturating
 from fastgan.networks.colorizer import Colorizer
@@ -30,7 +29,7 @@ BINS = 2 * RANGE // STEP + 1  # a side
 COLORFUL = 5  # what the ranges of a and b in a picture add up to, at least, for it to be learned from
 SHARPNESS = 0.2  # of the logits: the distribution that is shown is softer than the one that is learned
 COUNTS = (0, 1, 5, 10, 50, 100)  # hints, in evaluation
-SHOWN = (0, 10)
+SHOWN = (0, 10)  # of these, in previews and for the best checkpoint
 STEPS = 3000  # of the quick preset
 WINDOW = 176  # pixels a side of the paper's
 
@@ -76,6 +75,7 @@ class Colorization(Translator):
     name: ClassVar[str] = "colorization"
     Config: ClassVar[type] = ColorizationConfig
     trains_on: ClassVar[str] = "photos"
+    best_by: ClassVar[str] = "psnr"
     directions: ClassVar[Mapping[str, tuple[str, str]]] = {"forward": ("image", "image")}
     takes: ClassVar[Mapping[str, str]] = {"hints": "colors at points, red, green, blue and 1 where one is"}
     loss: ClassVar[NonSaturating] = NonSaturating()
@@ -219,22 +219,15 @@ class Colorization(Translator):
 
     def examples(self, batch: Batch, generator: torch.Generator, paired: bool | None = None) -> Iterator[Example]:
         """Gray pictures, with none and up to 100 hints, of which each has those that the one before it has."""
-        return self.hinted(batch.image, generator, COUNTS)
-
-    def hinted(self, images: Tensor, generator: torch.Generator, counts: tuple[int, ...]) -> Iterator[Example]:
+        images = batch.image
         lab = rgb_to_lab(images)
         gray = lab_to_rgb(F.pad(lab[:, :1], (0, 0, 0, 0, 0, 2)), outside="clip")
         sizes, places = (values.to(lab) for values in drawn_places(len(images), max(COUNTS), self, generator))
-        for count in counts:
-            colors, at = hints_at(lab, torch.full_like(sizes[:, 0], count), sizes, places).split((3, 1), 1)
-            hints = torch.cat([lab_to_rgb(colors, outside="fade") * at, at], 1)
-            inputs = {"hints": hints} if count else {}
-            yield Example(f"{count} hint{'s' if count != 1 else ''}", "forward", gray, images, inputs)
-
-    def show(self, probe: Batch) -> list[Panel]:
-        """With no hints and with ten."""
-        generator = torch.Generator().manual_seed(0)
-        return [self.panel(example) for example in self.hinted(probe.image, generator, SHOWN)]
+        for count in COUNTS:
+            all_of = torch.full_like(sizes[:, 0], count)
+            inputs = {"hints": visible(hints_at(lab, all_of, sizes[:, :count], places[:, :count]))} if count else {}
+            name = f"{count} hint{'s' if count != 1 else ''}"
+            yield Example(name, "forward", gray, images, inputs, shown=count in SHOWN)
 
     def baseline(self, example: Example) -> tuple[str, Tensor]:
         return "gray", example.images
@@ -262,6 +255,16 @@ def told(images: Tensor, hints: Tensor | None) -> tuple[Tensor, Tensor | None]:
         return lightness, None
     at = hints[:, 3:].to(lightness.dtype)
     return lightness, torch.cat([rgb_to_lab(hints[:, :3])[:, 1:] * at, at], 1)
+
+
+def visible(hints: Tensor) -> Tensor:
+    """(N, 4, H, W) in Lab -> as of `translate`. Points are few: their colors alone are computed."""
+    there = hints[:, 3] > 0
+    result = hints * 0
+    colors = hints[:, :3].movedim(1, 3)[there]  # (points, 3)
+    rgb = lab_to_rgb(colors.mT[None, :, :, None], outside="fade")[0, :, :, 0].mT
+    result.movedim(1, 3)[there] = F.pad(rgb, (0, 1), value=1.0)
+    return result
 
 
 def mean(values: Tensor, counts: Tensor) -> Tensor:

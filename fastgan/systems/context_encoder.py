@@ -78,6 +78,7 @@ class ContextEncoder(Translator):
     name: ClassVar[str] = "context-encoder"
     Config: ClassVar[type] = ContextEncoderConfig
     trains_on: ClassVar[str] = "photos"
+    best_by: ClassVar[str] = "psnr"
     directions: ClassVar[Mapping[str, tuple[str, str]]] = {"forward": ("image", "image")}
     takes: ClassVar[Mapping[str, str]] = {"mask": "(N, 1, H, W), 1 where the picture is missing, 0 elsewhere"}
     loss: ClassVar[NonSaturating] = NonSaturating()

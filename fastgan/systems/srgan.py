@@ -76,6 +76,7 @@ class SRGAN(Translator):
     name: ClassVar[str] = "srgan"
     Config: ClassVar[type] = SRGANConfig
     trains_on: ClassVar[str] = "photos"
+    best_by: ClassVar[str] = "psnr_y"
     directions: ClassVar[Mapping[str, tuple[str, str]]] = {"forward": ("image", "image")}
     scale: ClassVar[int] = SCALE
     loss: ClassVar[NonSaturating] = NonSaturating()

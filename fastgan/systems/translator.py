@@ -50,6 +50,7 @@ class Translator(System):
     than a picture, gives `examples`, too.
     """
 
+    best_by: ClassVar[str] = "l1"  # where the truth is known
     directions: ClassVar[Mapping[str, tuple[str, str]]] = {"forward": ("source", "target")}
     paired: ClassVar[bool] = True  # whether the data have the two pictures of a pair in one row
     takes: ClassVar[
@@ -126,6 +127,13 @@ class Translator(System):
         if direction not in self.directions:
             raise ValueError(f"direction must be one of {', '.join(self.directions)}, not {direction!r}")
         return direction
+
+    def way_back(self, direction: str) -> str | None:
+        """The direction that makes of a result what went in, of the picture alone; None where there is none."""
+        before, after = self.directions[direction]
+        if before == after or self.takes:
+            return None
+        return next((name for name, both in self.directions.items() if both == (after, before)), None)
 
     def check(self, images: Tensor, direction: str, inputs: Mapping[str, Tensor]) -> None:
         """ValueError for pictures, or something beside them, that cannot be translated in this direction."""

@@ -59,8 +59,6 @@ def new(
     if start := made.init_from:
         made = dataclasses.replace(made, init_from=os.path.abspath(start))
         remarks += start_from(system, start)
-    if made.metric == "convergence" and type(system).convergence is System.convergence:
-        raise ValueError(f"metric convergence is measured by systems such as simgan; {system.name} needs another one")
     source = load_data(data, system, white=made.white)
     ranks = join(made.device)
     return Setup(system, source, Run(out), made, ranks, _place(made, ranks), remarks=remarks)

@@ -27,6 +27,7 @@ from fastgan.training.feed import Feed
 from fastgan.training.graph import RECORDERS
 from fastgan.training.header import opening, tell_the_end
 from fastgan.training.interruption import Interrupted, Interruption, interruption
+from fastgan.training.judging import metric_of
 from fastgan.training.loggers import JSONL, Console, LogFile, Logger, Loggers, TensorBoard
 from fastgan.training.means import Means
 from fastgan.training.nonfinite import Check
@@ -136,6 +137,9 @@ class Trainer:
         system.told_of(self.data)
         count = asked.samples or (POINTS if any(isinstance(f, Vectors) for f in system.inputs().values()) else IMAGES)
         self.probe = system.probe(self.source, count, torch.Generator().manual_seed(asked.seed))
+        if made.state is None:
+            metric = metric_of(system, asked, self.source, self.probe)
+            self.config = dataclasses.replace(asked, metric=metric)
         self.means = Means(self.ranks)  # of the logged values
         self.streams = Streams(system, asked.seed, self.ranks)
         self.interruption = Interruption()  # while it trains: of signals

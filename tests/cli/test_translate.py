@@ -9,7 +9,6 @@ from PIL import Image
 import fastgan
 from fastgan.cli import main
 from fastgan.cli.asked import picture
-from fastgan.cli.evaluate import _kept
 from fastgan.data import load, save_png, to_uint8
 from fastgan.runs.translation import translated
 
@@ -98,28 +97,6 @@ def test_what_cannot_be_used_is_named_and_the_others_go_on(run, folder, capsys, 
 def test_says_what_is_wrong(run, folder, words, message, capsys):
     assert main(["translate", run, *words.format(folder=folder).split()]) == 2
     assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("trained_on", "compared", "seen"),
-    [
-        ("{0}=>{1}", "{0}@test=>{1}@test", True),
-        ("{0}=>{1}@train", "{0}@test=>{1}@test", False),
-        ("{0}@train", "{0}@test", False),
-        ("{0}@test", "{0}@test", True),
-        ("{0}=>{1}@test", "{0}@test=>{1}@test", True),
-        ("fluent", "fluent@test", False),
-    ],
-)
-def test_evaluation_takes_the_test_part_of_all(tmp_path, trained_on, compared, seen):
-    for side in "AB":
-        (tmp_path / side).mkdir()
-        for number in range(20):
-            save_png(tmp_path / side / f"{number}.png", torch.zeros(3, 8, 8, dtype=torch.uint8))
-    sides = str(tmp_path / "A"), str(tmp_path / "B")
-    data, note = _kept(trained_on.format(*sides), None)
-    assert data.name == compared.format(*sides)
-    assert note == ("it was trained on these pictures" if seen else "")
 
 
 def test_of_another_kind(run, folder, tmp_path, capsys):

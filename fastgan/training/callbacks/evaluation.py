@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fastgan.messages import log
-from fastgan.metrics import SlicedWasserstein, evaluate, registry
+from fastgan.metrics import SlicedWasserstein, evaluate, registry, translation
 from fastgan.metrics.samples import like
+from fastgan.systems import Translator
 from fastgan.systems.base import evaluating
 from fastgan.training.callbacks.base import Callback
+from fastgan.training.judging import judged_on
 
 if TYPE_CHECKING:
     from fastgan.training.trainer import Trainer
 
 IMAGES = 512  # of each kind
 SAMPLES = 2048  # at most, for a metric of features
+PICTURES = 128  # at most, each beside its truth
 COLLAPSED = 1.5  # times as bad as the best
 
 
@@ -26,6 +29,9 @@ class Evaluation(Callback):
     By default by the sliced Wasserstein distance of at most 512 of each: it needs no other network, and tells the
     course of one run, not the quality of two. The other metrics are those of `fastgan.metrics.evaluate`, with 2,048
     samples at most; which way is better, the metric says.
+
+    Of a system that translates they are those of `fastgan.metrics.translation`, the mean over the examples that are in
+    previews, on the part of the data that is kept for the test: of 128 pictures and their truth, or of 512.
 
     best: {"score": value, "step": step} of the best so far, or None.
     owed: an evaluation of this step was asked for, and interrupted.
@@ -38,6 +44,8 @@ class Evaluation(Callback):
         self.owed = False
         self._asked = False
         self._reference: SlicedWasserstein | None = None
+        self._kept: Any = None  # what translations are judged on
+        self._beside: dict[str, float] = {}  # the same of what costs nothing, by its name
 
     def ask(self) -> None:
         """For one at the end of this step, or of the next."""
@@ -68,7 +76,9 @@ class Evaluation(Callback):
                 score = self.distance(trainer)
             if score is not None:
                 self._take(trainer.step, score, registry.find(trainer.config.metric))
-                trainer.loggers.scalars(trainer.step, {trainer.config.metric: score})
+                name = trainer.config.metric
+                beside = {f"{name}/{free}": value for free, value in self._beside.items()}
+                trainer.loggers.scalars(trainer.step, {name: score, **beside})
         self.owed = False
         self.best = trainer.ranks.from_first(lambda: self.best)
         if self.best is not None and self.best["step"] == trainer.step:
@@ -92,6 +102,8 @@ class Evaluation(Callback):
         name, seed, count = trainer.config.metric, trainer.config.seed, trainer.feed.batches.count
         if name == "convergence":
             return trainer.system.convergence()
+        if isinstance(trainer.system, Translator):
+            return self._translations(trainer, trainer.system)
         if name != "sliced_wasserstein":
             most = min(SAMPLES, count or SAMPLES)
             return evaluate(trainer.system, trainer.source, samples=most, metrics=[name], seed=seed).values[name]
@@ -107,3 +119,12 @@ class Evaluation(Callback):
             self._reference = SlicedWasserstein(real[:count], seed=seed)
         made = torch.cat([output.values for output in outputs])
         return self._reference.distance(like(self._form, made, clamp=True))
+
+    def _translations(self, trainer: Trainer, system: Translator) -> float:
+        name, seed = trainer.config.metric, trainer.config.seed
+        if self._kept is None:
+            self._kept = judged_on(trainer.source, trainer.config)
+        most = PICTURES if "truth" in registry.find(name).needs else IMAGES
+        found = translation.evaluate(system, self._kept, samples=most, metrics=[name], shown=True, seed=seed)
+        score, self._beside = found.mean(name)
+        return score

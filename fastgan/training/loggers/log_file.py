@@ -75,11 +75,18 @@ class LogFile(Logger, Callback):
 def told(values: Mapping[str, float], *, speed: bool = True) -> str:
     """Logged values as a line: losses, images a second and the wait for data; of an evaluation what it found."""
     if "data_wait" not in values:
-        return ", ".join(f"{name} {value:.4f}" for name, value in values.items())
+        return ", ".join(_found(name, values) for name in values if name.rpartition("/")[0] not in values)
     parts = [f"{name.removesuffix('/loss')} {value:.3f}" for name, value in values.items() if "/loss" in name]
     if speed:
         parts.append(f"{values['images_per_second']:.0f} images/s")
     return ", ".join([*parts, f"data wait {values['data_wait']:.1%}"])
+
+
+def _found(name: str, values: Mapping[str, float]) -> str:
+    """A value, and in brackets those that are logged beside it as NAME/...: "l1 0.1310 (copy 0.2940)"."""
+    prefix = f"{name}/"
+    beside = [f"{key.removeprefix(prefix)} {value:.4f}" for key, value in values.items() if key.startswith(prefix)]
+    return f"{name} {values[name]:.4f}" + (f" ({', '.join(beside)})" if beside else "")
 
 
 class _Handler(logging.handlers.WatchedFileHandler):
