@@ -280,9 +280,9 @@ def _check_found(values: Mapping[str, Mapping[str, float]], lacking: Mapping[str
 
 
 def _cycle(system: Translator, example: Example, made: Tensor) -> Callable[[], float] | None:
-    """The l1 of the picture translated there and back, where there is a way back."""
+    """The l1 of the whole picture translated there and back, where there is a way back."""
     back = system.way_back(example.direction)
-    if back is None:
+    if back is None or example.region is not None:
         return None
     there = replace(example, direction=back, images=made, truth=None, region=None, inputs={})
     return lambda: l1(_translated(system, there), example.images.cpu().float()).mean().item()

@@ -16,11 +16,13 @@ from fastgan.files import replace_file
 from fastgan.options import build, former, options
 from fastgan.runs.settings import Config, Settings
 from fastgan.systems import registry
+from fastgan.systems.remedies import UNEVEN
 
 __all__ = ["Config", "Settings", "changes", "complete", "make", "read", "write"]
 # How `health` judges:
 GRACE = 20  # looks at the beginning, when every sample is noise and every discriminator strong
 HOLD = 5  # looks, one at each line of the log, that a sign must last before it is told
+LONG = 25  # that one must which comes and goes
 HEADER = """\
 # Everything this run was asked for. Another run like it: fastgan train --config {path} --out DIRECTORY
 # After an edit, fastgan train --resume {run} takes the change, or says why it cannot.
@@ -47,6 +49,11 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"{path} must hold `option: value` lines, as the config.yaml of a run does, not {values!r}")
     make(values, str(path))
     return values
+
+
+def hold(symptom: str) -> int:
+    """Looks that a sign of it must last before it is told."""
+    return LONG if symptom == UNEVEN else HOLD
 
 
 def make(values: Mapping[str, Any], owner: str) -> Config:

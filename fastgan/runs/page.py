@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from fastgan.messages import duration
-from fastgan.runs.config import GRACE, HOLD
+from fastgan.runs.config import GRACE, hold
 from fastgan.runs.curves import Line, chart
 from fastgan.runs.run import Run
 
@@ -155,7 +155,7 @@ def _reading(state: dict[str, Any], logged: dict[str, Line]) -> str:
     watch = state.get("watch")
     if not watch:
         return ""
-    symptoms = [f"{name} since step {since}" for name, (since, looks) in watch["since"].items() if looks >= HOLD]
+    symptoms = [f"{name} since step {since}" for name, (since, looks) in watch["since"].items() if looks >= hold(name)]
     recent = {
         label: statistics.mean(value for _, value in logged[name][-RECENT:])
         for label, name in (

@@ -151,6 +151,13 @@ class System(nn.Module, ABC):
         """What the literature does against a symptom of `fastgan.systems.remedies`, the first to try first."""
         return []
 
+    def signs(self, batch: Batch, probe: Batch, logged: Mapping[str, float]) -> Mapping[str, Tensor] | None:
+        """Numbers that `fastgan.training.health` looks at beside those that are logged, by name: scalars, of a few rows
+        and by the networks as they are. Asked for when the log is written, so that they cost a step nothing.
+
+        batch: of the last step.   logged: the means since the last time.   None: rows so few tell nothing."""
+        return {}
+
     @abstractmethod
     def probe(self, source: Any, count: int, generator: torch.Generator) -> Batch:
         """What previews are made from, `count` rows: a run draws it once and keeps it. On the system's device."""

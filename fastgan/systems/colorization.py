@@ -229,6 +229,10 @@ class Colorization(Translator):
             name = f"{count} hint{'s' if count != 1 else ''}"
             yield Example(name, "forward", gray, images, inputs, shown=count in SHOWN)
 
+    def signs(self, batch: Batch, probe: Batch, logged: Mapping[str, float]) -> Mapping[str, Tensor] | None:
+        """None that tell something: its results begin gray, as what goes in is, and stay so for many steps."""
+        return {}
+
     def baseline(self, example: Example) -> tuple[str, Tensor]:
         return "gray", example.images
 

@@ -20,6 +20,7 @@ from fastgan.systems.base import Part, Phase
 from fastgan.systems.patches import PatchConfig, PatchTranslator
 from fastgan.systems.pool import ImagePool
 from fastgan.systems.quick import AUGMENT, FEW, Preset
+from fastgan.systems.remedies import COPIES, HIDDEN, Remedy
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,9 @@ class CycleGAN(PatchTranslator):
     directions: ClassVar[Mapping[str, tuple[str, str]]] = {"a to b": ("a", "b"), "b to a": ("b", "a")}
     paired: ClassVar[bool] = False
     trains_on: ClassVar[str] = "styles"
+    against: ClassVar[Mapping[str, tuple[Remedy, ...]]] = {
+        COPIES: (Remedy("identity=0"), Remedy("a smaller cycle")), HIDDEN: (Remedy("a smaller cycle"),)
+    }  # fmt: skip
 
     @classmethod
     def quick(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:

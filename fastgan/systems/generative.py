@@ -12,6 +12,7 @@ from torch import Tensor
 from fastgan.data.fields import Batch, Field, Images, Labels, Vectors
 from fastgan.data.panel import Panel, by_class
 from fastgan.systems.base import Output, System, evaluating
+from fastgan.systems.signs import diversity
 
 MOST_BEHIND = 10_000  # points of the data in a picture of points
 
@@ -112,6 +113,11 @@ class Generative(System):
         count, columns = by_class(len(probe.latent), self.classes)
         samples = self.sample(count, latent=probe.latent[:count])
         return [Panel("samples", {"samples": samples}, columns, probe.get("behind"))]
+
+    def signs(self, batch: Batch, probe: Batch, logged: Mapping[str, float]) -> Mapping[str, Tensor] | None:
+        """How much samples differ."""
+        fake = next(iter(self.show(probe)[0].parts.values()))
+        return {f"diversity/{name}": value for name, value in diversity(batch[self.makes], fake).items()} or None
 
     def outputs(self, source: Any, count: int, generator: torch.Generator, size: int = 64) -> Iterator[Output]:
         """`size`: samples made at once."""

@@ -21,6 +21,7 @@ from fastgan.options import option
 from fastgan.systems.base import Part, Phase
 from fastgan.systems.patches import LOSSES, PatchConfig, PatchTranslator
 from fastgan.systems.quick import AUGMENT, FEW, Preset
+from fastgan.systems.remedies import COPIES, HIDDEN, Remedy
 from fastgan.systems.translator import Example
 
 TARGET = "target"  # W(x, y)
@@ -77,6 +78,9 @@ class PairedCycleGAN(PatchTranslator):
     takes: ClassVar[Mapping[str, str]] = {"reference": "(N, C, H, W) in [-1, 1], a face whose make-up is applied"}
     paired: ClassVar[bool] = False
     trains_on: ClassVar[str] = "heads"
+    against: ClassVar[Mapping[str, tuple[Remedy, ...]]] = {
+        COPIES: (Remedy("a larger adversarial"), Remedy("a smaller identity")), HIDDEN: (Remedy("a smaller identity"),)
+    }  # fmt: skip
     updates: Tensor  # () int64, of the generators
 
     @classmethod
@@ -187,6 +191,10 @@ class PairedCycleGAN(PatchTranslator):
             resized = F.interpolate(reference.float(), images.shape[2:], mode="bicubic", antialias=True)
             reference = resized.clamp(-1, 1).to(images.dtype)
         return self.applier(images, reference)
+
+    def way_back(self, direction: str) -> str | None:
+        """What was applied is removed; to apply it again needs a reference."""
+        return "remove" if direction == "apply" else None
 
     def check(self, images: Tensor, direction: str, inputs: Mapping[str, Tensor]) -> None:
         super().check(images, direction, inputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -27,6 +27,11 @@ REMEDIES = {
     remedies.VANISHING: (remedies.AUGMENT, Remedy("a smaller discriminator_width", anew=True)),
     remedies.FOOLED: (remedies.SLOWER,),
     remedies.OSCILLATION: (remedies.SLOWER, Remedy("decay=linear with decay_steps=N")),
+    remedies.UNEVEN: (
+        remedies.AUGMENT,
+        Remedy("as many and as varied pictures of both domains", anew=True),
+        Remedy("a smaller discriminator_width", anew=True),
+    ),
 }
 
 
@@ -36,7 +41,12 @@ class PatchConfig(Decay, Augmentation, Adam, Translation):
 
 
 class PatchTranslator(Translator):
-    """Its networks are trained by Adam; its discriminators may see augmented pictures."""
+    """Its networks are trained by Adam; its discriminators may see augmented pictures.
+
+    against: remedies of its own, by symptom.
+    """
+
+    against: ClassVar[Mapping[str, tuple[Remedy, ...]]] = {}
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -56,7 +66,7 @@ class PatchTranslator(Translator):
         self.augment = DifferentiableAugment(self.config.augment).train(self.training)
 
     def remedies(self, symptom: str) -> list[Remedy]:
-        return list(REMEDIES.get(symptom, ()))
+        return [*self.against.get(symptom, ()), *REMEDIES.get(symptom, ())]
 
     def phase(self, name: str, loss: Loss, *networks: nn.Module) -> Phase:
         """Of one optimizer over all these networks."""

@@ -23,6 +23,7 @@ from fastgan.random import drawing_from
 from fastgan.systems.base import Part, Phase
 from fastgan.systems.patches import LOSSES, PatchConfig, PatchTranslator
 from fastgan.systems.quick import Preset
+from fastgan.systems.remedies import COPIES, Remedy
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Pix2Pix(PatchTranslator):
     name: ClassVar[str] = "pix2pix"
     Config: ClassVar[type] = Pix2PixConfig
     trains_on: ClassVar[str] = "fluent"
+    against: ClassVar[Mapping[str, tuple[Remedy, ...]]] = {COPIES: (Remedy("a larger l1"),)}
 
     @classmethod
     def quick(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:

@@ -11,6 +11,9 @@ VANISHING = "the generator's gradient vanishes"
 FOOLED = "the generator fools the discriminator"
 COLLAPSE = "the samples are alike (mode collapse)"
 OSCILLATION = "the losses oscillate"
+COPIES = "the generator copies its input"
+HIDDEN = "the cycle hides what it restores"
+UNEVEN = "one direction wins"
 
 
 @dataclass(frozen=True)

@@ -208,6 +208,10 @@ class SimGAN(Translator):
         """
         return self.measured.item() if self.updates else None
 
+    def signs(self, batch: Batch, probe: Batch, logged: Mapping[str, float]) -> Mapping[str, Tensor] | None:
+        """None that tell something: a refined picture is to be near the simulated one."""
+        return {}
+
     def forward(self, images: Tensor, direction: str | None = None, **inputs: Tensor) -> Tensor:
         self.way(direction)
         return self.refiner(images)

@@ -13,6 +13,10 @@ from torch import Tensor
 from fastgan.data.fields import Batch, Field, Images
 from fastgan.data.panel import Panel
 from fastgan.systems.base import Output, System, evaluating
+from fastgan.systems.remedies import COPIES, Remedy
+from fastgan.systems.signs import change, hiding
+
+LOOKED_AT = 4  # pictures, for signs
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,6 +215,28 @@ class Translator(System):
         if example.truth is not None:
             parts["truth"] = example.truth
         return Panel(example.name, parts)
+
+    def remedies(self, symptom: str) -> list[Remedy]:
+        return [Remedy("a larger learning_rate, or more steps")] if symptom == COPIES else []
+
+    def signs(self, batch: Batch, probe: Batch, logged: Mapping[str, float]) -> Mapping[str, Tensor] | None:
+        """How far a few pictures are changed, beside how far what is wanted is from them, and what a way back makes of
+        them."""
+        found: dict[str, Tensor] = {}
+        if self.scale > 1:  # what goes in is no copy
+            return found
+        few = batch.map(lambda values: values[:LOOKED_AT])
+        for example in self.examples(few, torch.Generator().manual_seed(0)):
+            if not example.shown:
+                continue
+            made = self.translate(example.images, example.direction, **example.inputs)
+            wanted = few[self.directions[example.direction][1]] if example.truth is None else example.truth
+            if (changed := change(example, made, wanted)) is not None:
+                found[f"changed/{example.name}"] = changed
+            if back := self.way_back(example.direction):
+                values = hiding(self, example, made, back)
+                found |= {f"{name}/{example.name}": value for name, value in values.items()}
+        return found
 
     def outputs(self, source: Any, count: int, generator: torch.Generator, size: int = 16) -> Iterator[Output]:
         """`size`: pictures translated at once."""

@@ -12,14 +12,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
-from fastgan.runs.config import GRACE, HOLD
-from fastgan.systems.remedies import COLLAPSE, FOOLED, OSCILLATION, STRONG, VANISHING
+from fastgan.runs.config import GRACE, hold
+from fastgan.systems.remedies import COLLAPSE, COPIES, FOOLED, HIDDEN, OSCILLATION, STRONG, UNEVEN, VANISHING
 
 SPAN = 20  # looks that an oscillation is judged over
+# Of systems that translate:
+CHANGED = 0.1  # share of the change that is wanted, below which a translation is a copy
+RECOGNIZED = 0.75  # share of the copies that a discriminator tells right: of fewer they may be what is wanted
+TIMES, LEVELS = 2.0, 0.02  # what noise adds to the error of a cycle that hides something: so many times it, and as much
+FAR, SURE = 0.25, 0.9  # shares that two discriminators tell right: their distance, and the one of the better
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ class Watch:
         discriminator/real_right, discriminator/fake_right   shares of the images that the discriminator tells right
         discriminator/real, discriminator/fake, discriminator/loss, generator/loss
         generator/gradient                                   the norm of all its gradients
-        diversity/spread, diversity/nearest                  see `diversity`
+        diversity/spread, diversity/nearest                  see `fastgan.systems.signs.diversity`
+        changed/EXAMPLE, cycle/EXAMPLE, noisy_cycle/EXAMPLE  see `change` and `hiding` there
+        .../real_right_X, .../fake_right_X                   of the discriminator X where there are several
     """
 
     def __init__(self) -> None:
@@ -77,6 +80,9 @@ class Watch:
             FOOLED: _fooled,
             COLLAPSE: _collapse,
             OSCILLATION: self._oscillation,
+            COPIES: _copies,
+            HIDDEN: _hidden,
+            UNEVEN: _uneven,
         }
         for name, sign in signs.items():
             seen = sign(values)
@@ -85,7 +91,7 @@ class Watch:
                 continue
             since, looks = self._since.get(name, (step, 0))
             self._since[name] = since, looks + 1
-            if looks + 1 == HOLD:
+            if looks + 1 == hold(name):
                 told.append(Symptom(name, seen, since))
         return told
 
@@ -147,31 +153,46 @@ def _means(values: Mapping[str, float]) -> str:
     return "" if real is None or fake is None else f", D(x) = {real:.2f} and D(G(z)) = {fake:.2f}"
 
 
-@torch.no_grad()
-def diversity(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-    """How much samples differ, beside how much as many training images do; 1: as much. Scalars on the device.
-
-    spread: the mean distance of two samples.   nearest: the median distance to the nearest other sample of the batch.
-    Distances are those of images shrunk to 8x8, where it is shapes and colours that differ, not noise.
-
-    real, fake: (N, C, H, W), or points (N, D). Nothing where one of them is a single one, which differs from no other.
-    """
-    count = min(len(real), len(fake))
-    if count < 2:
-        return {}
-    features = [_shrunk(images[:count]) for images in (real, fake)]
-    values = []
-    for rows in features:
-        distances = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
-        others = distances + torch.diag(torch.full((count,), torch.inf, device=rows.device))
-        values.append((distances.sum() / (count * (count - 1)), others.amin(1).median()))
-    (spread, nearest), (fake_spread, fake_nearest) = values
-    tiny = torch.finfo(spread.dtype).tiny
-    return {"spread": fake_spread / spread.clamp(min=tiny), "nearest": fake_nearest / nearest.clamp(min=tiny)}
+def _copies(values: Mapping[str, float]) -> str:
+    changes = {name.removeprefix("changed/"): value for name, value in values.items() if name.startswith("changed/")}
+    if not changes or min(changes.values()) >= CHANGED:
+        return ""
+    told = [value for name, value in values.items() if name.rpartition("/")[2].startswith("fake_right")]
+    if told and max(told) < RECOGNIZED:
+        return ""
+    example = min(changes, key=changes.__getitem__)
+    return f"{example}: pictures change by {changes[example]:.2f} of what is wanted of them"
 
 
-def _shrunk(images: Tensor) -> Tensor:
-    if images.dim() == 2:  # points
-        return images.float()
-    height, width = images.shape[2:]
-    return F.adaptive_avg_pool2d(images.float(), (min(8, height), min(8, width))).flatten(1)
+def _hidden(values: Mapping[str, float]) -> str:
+    """The worst example of those that hide something."""
+    found = {}
+    for name, error in values.items():
+        noisy = values.get(f"noisy_{name}")
+        if name.startswith("cycle/") and noisy is not None and noisy - error > max(LEVELS, (TIMES - 1) * error):
+            found[name.removeprefix("cycle/")] = error, noisy
+    if not found:
+        return ""
+    example, (error, noisy) = max(found.items(), key=lambda item: item[1][1] - item[1][0])
+    return (
+        f"{example}: after both ways the L1 in [0, 1] is {error:.3f}, and {noisy:.3f} where the picture between has "
+        "noise of two gray levels that nobody sees"
+    )
+
+
+def _uneven(values: Mapping[str, float]) -> str:
+    shares: dict[str, list[float]] = {}
+    for name, value in values.items():
+        for kind in ("real_right_", "fake_right_"):
+            if name.rpartition("/")[2].startswith(kind):
+                shares.setdefault(name.rpartition("/")[2].removeprefix(kind), []).append(value)
+    means = {name: statistics.mean(both) for name, both in shares.items()}
+    if len(means) < 2:
+        return ""
+    worse, better = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+    if means[better] < SURE or means[better] - means[worse] < FAR:
+        return ""
+    return (
+        f"the discriminator {better} tells {100 * means[better]:.0f} % of the pictures right, {worse} "
+        f"{100 * means[worse]:.0f} %"
+    )

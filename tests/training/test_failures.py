@@ -13,8 +13,8 @@ from fastgan.runs import config
 from fastgan.systems import Translator, create, names
 from fastgan.systems.gan import GAN
 from fastgan.systems.remedies import COLLAPSE, FOOLED, STRONG, Remedy
+from fastgan.systems.signs import diversity
 from fastgan.training.callbacks.health import advice, first
-from fastgan.training.health import diversity
 from tests.systems.every import noise, small
 
 POINTS = {"resolution": 1, "channels": 2, "latent": 8, "width": 8, "discriminator_width": 32}

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from fastgan.systems.remedies import ADVERSARIAL
-from fastgan.training.health import COLLAPSE, FOOLED, OSCILLATION, STRONG, VANISHING, Watch, diversity
+from fastgan.systems.signs import diversity
+from fastgan.training.health import COLLAPSE, FOOLED, OSCILLATION, STRONG, VANISHING, Watch
 
 GRACE, HOLD, SPAN = 20, 5, 20  # lines of the log
 FIRST_REMEDY = {STRONG: "r1=1", FOOLED: "discriminator_steps=2", VANISHING: "r1=1", COLLAPSE: "r1=1"}

@@ -145,7 +145,7 @@ def test_goes_on_bit_for_bit(name, metric, tmp_path):
     straight, stopped = (state(tmp_path / out) for out in ("straight", "stopped"))
     assert same(straight["system"], stopped["system"])
     assert straight["callbacks"]["evaluation"] == stopped["callbacks"]["evaluation"]
-    assert straight["config"]["metric"] == METRICS[name] if metric == "auto" else metric
+    assert straight["config"]["metric"] == (METRICS[name] if metric == "auto" else metric)
     assert looks(tmp_path / "straight") == looks(tmp_path / "stopped")
 
 

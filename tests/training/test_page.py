@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from fastgan.data import save_png
+from fastgan.runs.config import HOLD
 from fastgan.runs.curves import HEIGHT, WIDTH, chart, ticks
 from fastgan.runs.page import _curves, _reading, page
 from fastgan.training import Trainer
-from fastgan.training.health import HOLD
 
 
 @pytest.fixture

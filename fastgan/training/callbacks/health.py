@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from fastgan.messages import log
 from fastgan.options import options
-from fastgan.systems import Generative, System
+from fastgan.systems import System
 from fastgan.systems.remedies import Remedy
 from fastgan.training.callbacks.base import Callback
-from fastgan.training.health import Symptom, Watch, diversity
+from fastgan.training.health import Symptom, Watch
 
 if TYPE_CHECKING:
     from fastgan.training.trainer import Trainer
 
 
 class Health(Callback):
-    """Adds `diversity/...` to what is logged, and looks at all of it."""
+    """Adds what the system says of itself (`System.signs`) to what is logged, and looks at all of it."""
 
     name = "health"
 
@@ -37,7 +37,7 @@ class Health(Callback):
         found: dict[str, float] = {}
         symptoms: list[Symptom] = []
         if trainer.ranks.first:
-            found = self._diversity(trainer)
+            found = self._signs(trainer, values)
             symptoms = self.watch.look(trainer.step, {**values, **found})
         for symptom in trainer.ranks.from_first(lambda: symptoms):
             if trainer.ranks.first:
@@ -46,20 +46,16 @@ class Health(Callback):
                 _treat(trainer, symptom)
         return found
 
-    def _diversity(self, trainer: Trainer) -> dict[str, float]:
-        """Of a system that makes what the data are like, of random numbers."""
-        if not isinstance(trainer.system, Generative):
-            return {}
+    def _signs(self, trainer: Trainer, values: Mapping[str, float]) -> dict[str, float]:
         with trainer.aside(averaged=False):
-            fake = next(iter(trainer.system.show(trainer.probe)[0].parts.values()))
-        found = diversity(trainer.batch[trainer.system.makes], fake)
-        if not found and not self._told_alone:
+            found = trainer.system.signs(trainer.batch, trainer.probe, values)
+        if found is None and not self._told_alone:
             self._told_alone = True
             log.warning(
                 "health: of a batch or a picture of one image nobody sees whether samples are all alike: give "
                 "samples and batch_size of at least 2"
             )
-        return {f"diversity/{name}": value.item() for name, value in found.items()}
+        return {name: value.item() for name, value in (found or {}).items()}
 
 
 def advice(remedies: Sequence[Remedy]) -> str:
