@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from fastgan.data.fields import Batch, Field
+from fastgan.data.fields import Batch, Field, Images
 from fastgan.fusion.paired import paired
 from fastgan.losses import LeastSquares, cycle, identity
 from fastgan.networks.patchgan import patchgan
@@ -33,6 +33,10 @@ class CycleGANConfig(PatchConfig):
     identity: float = option(
         0.5, "that of |G(b) - b| and |F(a) - a|, which keep the colors, as a share of it", least=0, on_resume="differs"
     )
+    fit: str = option(
+        "crop", "of larger pictures the middle, made smaller, or windows at full resolution, for few of a style",
+        choices=("crop", "cut"),
+    )  # fmt: skip
     pool: int = option(50, "generated pictures of each domain that its discriminator may see again; 0: none", least=0)
 
 
@@ -81,6 +85,9 @@ class CycleGAN(PatchTranslator):
     @property
     def least(self) -> int:
         return 8  # of which two pixels are left, at whose borders the residual blocks reflect
+
+    def inputs(self) -> dict[str, Field]:
+        return {name: Images(*self.image_shape, fit=self.config.fit) for name in ("a", "b")}
 
     def phases(self) -> list[Phase]:
         return [

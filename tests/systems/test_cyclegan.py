@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fastgan.data import Batch
+from fastgan.data import Batch, Batches, load
+from fastgan.data.sources.two_sides import TwoSides
 from fastgan.random import drawing_from
 from fastgan.systems import create
 from fastgan.training import Step
@@ -226,6 +227,17 @@ def test_a_picture_does_not_depend_on_the_others():
     batch = rows(system, 3)
     state, alone = system.prepare(batch), system.prepare(Batch(a=batch.a[:1], b=batch.b[:1]))
     assert torch.allclose(state.fake_b[:1], alone.fake_b, atol=1e-5)
+
+
+def test_windows_of_large_pictures_or_their_middles():
+    pictures = TwoSides("photos", load("photos"), load("photos"))
+    rows = {}
+    for fit in "crop", "cut":
+        wanted = made(channels=3, fit=fit).inputs()
+        batches = Batches(pictures.adapted(wanted), 9, workers=0)
+        seen = torch.cat([next(batches).a.flatten(1) for _ in range(2)])
+        rows[fit] = len(seen.unique(dim=0))
+    assert rows == {"crop": 9, "cut": 18}
 
 
 @pytest.mark.parametrize(
