@@ -99,9 +99,7 @@ class Batches(Iterator[Batch]):
         if len(parts) > 1 and not drop_last:
             raise ValueError("drop_last must be True with several groups of fields, whose epochs end apart")
         order = Order(batch_size, seed, drop_last, rank, ranks, jitter)
-        windows = [
-            {} if isinstance(part, Brought) else windows_of(part.name, part.fields, part.groups[0]) for part in parts
-        ]
+        windows = [cut_of(part) for part in parts]
         memory = default_memory(self.device) if memory is None else memory
         self._readers: list[Memory | Loaded | Stream] = []
         for number, part in enumerate(parts):
@@ -261,3 +259,8 @@ def _too_large(batch_size: int, count: int, part: Any, parts: int) -> str:
 def _check_count(name: str, value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ValueError(f"{name} must be an integer >= 0, not {value!r}")
+
+
+def cut_of(part: Any) -> Windows:
+    """The windows of a part of a source, by field."""
+    return {} if isinstance(part, Brought) else windows_of(part.name, part.fields, part.groups[0])

@@ -16,6 +16,11 @@ from fastgan.data.windows import BITS
 WINDOWS = 1024  # in an epoch, at least: a few photographs are batches of any size, and no two are alike
 
 
+def length(count: int, windows: bool) -> int:
+    """Rows of an epoch over `count` pictures: so many; of windows at least WINDOWS, as many of each picture."""
+    return count * -(-WINDOWS // count) if windows and count else count
+
+
 class Chosen(NamedTuple):
     """The rows of one batch, and the place reached once it is used."""
 
@@ -51,8 +56,8 @@ class Order:
         return self.batch_size // self.ranks
 
     def length(self, count: int) -> int:
-        """Rows of an epoch over `count` pictures: so many; of windows at least WINDOWS, as many of each picture."""
-        return count * -(-WINDOWS // count) if self.windows and count else count
+        """Rows of an epoch over `count` pictures."""
+        return length(count, self.windows)
 
     def choose(self, count: int, epoch: int, position: int, device: torch.device) -> Iterator[Chosen]:
         """Endless batches from (epoch, position) on, every epoch in an order of its own; of each, this process's rows.

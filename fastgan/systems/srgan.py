@@ -53,6 +53,9 @@ class SRGANConfig(Options):
     adversarial: float = option(1e-3, "weight of the discriminator in the generator's loss", least=0,
                                 on_resume="differs")  # fmt: skip
     learning_rate: float = option(1e-4, "of Adam, both networks", above=0, on_resume="differs", flag="--lr")
+    adversarial_learning_rate: float | None = option(
+        None, "of both networks after the pretraining; none: the same", above=0, on_resume="differs"
+    )
     betas: tuple[float, float] = option((0.9, 0.999), "of Adam, both networks", least=0, below=1, on_resume="differs")
     drop_after: int = option(
         100_000, "adversarial steps after which the learning rates are a tenth; 0: never", least=0, on_resume="differs"
@@ -89,7 +92,10 @@ class SRGAN(Translator):
     @classmethod
     def quick(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:
         stage = (steps or STEPS) * 3 // 4
-        options = {"resolution": 64, "width": 32, "blocks": 4, "learning_rate": 1e-3, "pretrain": stage}
+        options = {
+            "resolution": 64, "width": 32, "blocks": 4, "learning_rate": 1e-3, "adversarial_learning_rate": 1e-4,
+            "pretrain": stage,
+        }  # fmt: skip
         return Preset(options, {"batch_size": 8, "steps": STEPS})
 
     @classmethod
@@ -123,11 +129,12 @@ class SRGAN(Translator):
             self.perceptual = Perceptual(features(config.perceptual), layers)
 
         def optimized(network: Any) -> torch.optim.Adam:
-            return adam(network, config.learning_rate, config.betas)
+            return adam(network, config.adversarial_learning_rate or config.learning_rate, config.betas)
 
         generator, discriminator = (self.generator,), (self.discriminator,)
         return [
-            Phase("pretraining", generator, self.pixel_loss, optimized(self.generator), when=self.alone),
+            Phase("pretraining", generator, self.pixel_loss, adam(self.generator, config.learning_rate, config.betas),
+                  when=self.alone),
             Phase("discriminator", discriminator, self.discriminator_loss, optimized(self.discriminator),
                   rate=self.rate, when=self.adversarial),
             Phase("generator", generator, self.generator_loss, optimized(self.generator), rate=self.rate,

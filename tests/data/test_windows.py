@@ -212,3 +212,12 @@ def test_wholes_forget_the_oldest():
         kept.put(index, torch.zeros(100, dtype=torch.uint8), [])
     assert [kept.get(index) is None for index in range(3)] == [True, False, False]
     assert kept.bytes == 200
+
+
+def test_several_windows_of_few_pictures_are_taken():
+    """What is measured on photographs is measured on more than one window of each."""
+    pictures = ImageData(torch.randint(256, (3, 3, 40, 40), dtype=torch.uint8))
+    taken = take(pictures.adapted(WINDOW), 30).image
+    assert taken.shape == (30, 3, 8, 8)
+    assert len({bytes(picture.numpy()) for picture in taken}) > 25
+    assert take(pictures, 30).image.shape == (3, 3, 40, 40)

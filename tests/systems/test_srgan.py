@@ -85,8 +85,9 @@ def low(high):
     return (small.clamp(-1, 1) * 127.5 + 127.5).round() / 127.5 - 1
 
 
-def reference(pretrain, drop_after=0, pixel=1.0, weight=1e-3, content=0.0, chosen=(0, 1, 2, 3)):
-    """`pretrain` steps by the squared error; then updates of the discriminator, and of the generator against it."""
+def reference(pretrain, drop_after=0, pixel=1.0, weight=1e-3, content=0.0, chosen=(0, 1, 2, 3), rate=1e-4):
+    """`pretrain` steps by the squared error; then updates of the discriminator, and of the generator against it, with
+    that learning rate."""
 
     def plain(g, d=None):
         alone = torch.optim.Adam(leaves(g), lr=1e-4, betas=(0.9, 0.999))
@@ -105,7 +106,7 @@ def reference(pretrain, drop_after=0, pixel=1.0, weight=1e-3, content=0.0, chose
                 error.backward()
                 return alone.step()
             for optimizer in (of_g, of_d):
-                optimizer.param_groups[0]["lr"] = 1e-5 if drop_after and done > pretrain + drop_after else 1e-4
+                optimizer.param_groups[0]["lr"] = rate / 10 if drop_after and done > pretrain + drop_after else rate
             real, fake = discriminator(high, d), discriminator(made.detach(), d)
             of_d.zero_grad()
             (-F.logsigmoid(real).mean() - F.logsigmoid(-fake).mean()).backward()
@@ -136,6 +137,8 @@ class TestSteps:
     def test_one_then_the_other_and_slower_in_the_end(self):
         system = small(pretrain=1, drop_after=1, pixel=0.5, adversarial=0.1)
         same_after_three_steps(system, reference(1, 1, 0.5, 0.1))
+        system = small(pretrain=1, drop_after=1, adversarial_learning_rate=2e-3)
+        same_after_three_steps(system, reference(1, 1, rate=2e-3))
 
     def test_perceptual(self):
         system = small(pretrain=0, perceptual="small", content=0.5, pixel=0.25)
