@@ -35,6 +35,7 @@ class Metric:
     """name: by which it is asked for.   text: what it says, in a line.   needs: some of `NEEDS`.
     compute: its value, from what is compared.
     best: whether a run may choose its best checkpoint by it alone.
+    named: computed only where it is named, as it takes long.
     knowing: means nothing where the features know nothing of the data (uniform noise had a precision of 0.99).
     aliases: other names of it.
     """
@@ -46,6 +47,7 @@ class Metric:
     compute: Callable[[Comparison], float]
     best: bool = False
     knowing: bool = False
+    named: bool = False
     aliases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -180,6 +182,8 @@ for _metric in (
            frozenset({"features", "latents", "images"}), _of("latent_path", "compare")),
     Metric("sliced_wasserstein", "sliced Wasserstein distance of pixels, 512 of each", "lower", frozenset(),
            _of("sliced_wasserstein", "compare"), best=True),
+    Metric("patch_divergence", "Jensen-Shannon divergence of patches, nats, by a new discriminator", "lower",
+           frozenset({"images"}), _of("patches", "compare"), best=True, named=True),
     Metric("convergence", "what a system's losses say of it, without labels or samples", "lower",
            frozenset({"convergence"}), _of("comparison", "convergence"), best=True),
     Metric("l1", "mean absolute difference to the truth, in [0, 1]", "lower", TRUTH, _of_truth("l1"), best=True),

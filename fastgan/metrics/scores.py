@@ -108,11 +108,13 @@ def evaluate(
 
 
 def _possible(asked: list[Metric] | None, compared: Comparison) -> list[Metric]:
-    """Those asked for, ValueError where one cannot be had; by default all that can, and that mean something."""
+    """Those asked for, ValueError where one cannot be had; by default all that can, mean something, and are quick."""
     if asked is None:
         blind = getattr(compared.network, "blind", False)
         return [
-            metric for metric in registry.metrics() if not (blind and metric.knowing) and not compared.lacks(metric)
+            metric
+            for metric in registry.metrics()
+            if not metric.named and not (blind and metric.knowing) and not compared.lacks(metric)
         ]
     for metric in asked:
         if lacking := compared.lacks(metric):

@@ -199,12 +199,17 @@ class SimGAN(Translator):
         self.measured.add_((value - self.measured) / self.updates)
 
     def convergence(self) -> float | None:
-        """How far it is from what it is trained for, without a label; lower is better. None before the end of the
-        pre-training.
+        """What the losses say of how far it is from what it is trained for; lower would be better. None before the end
+        of the pre-training.
 
         J + lambda ||R(x) - x||_1 / P, with P patches a picture. J = log 2 - L_D / (2 P) in nats is 0 where the
-        discriminator is at chance, and log 2 where it tells every patch; it estimates the Jensen-Shannon divergence of
-        real and refined patches (Goodfellow et al. 2014, theorem 1). A mean over the last 200 updates or so.
+        discriminator is at chance, and log 2 where it tells every patch; of a discriminator as good as can be it is
+        the Jensen-Shannon divergence of real and refined patches (Goodfellow et al. 2014, theorem 1). A mean over the
+        last 200 updates or so.
+
+        Not proven to be of use: one that has learned too little, or was fooled, is at chance as well, and over the
+        trainings in docs/systems.md it did not follow the accuracy of classifiers trained on the refined pictures. The
+        metric `patch_divergence`, by a new discriminator each time, did so better.
         """
         return self.measured.item() if self.updates else None
 

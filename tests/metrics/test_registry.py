@@ -58,8 +58,8 @@ class TestOwnMetric:
 def test_which_way_is_better():
     assert registry.best_by() == {
         "frechet": "lower", "kernel": "lower", "coverage": "higher", "sliced_wasserstein": "lower",
-        "convergence": "lower", "l1": "lower", "psnr": "higher", "psnr_y": "higher", "ssim": "higher",
-        "delta_e": "lower", "features": "lower",
+        "patch_divergence": "lower", "convergence": "lower", "l1": "lower", "psnr": "higher", "psnr_y": "higher",
+        "ssim": "higher", "delta_e": "lower", "features": "lower",
     }  # fmt: skip
     assert registry.find("frechet").improves(1, 2)
     assert not registry.find("frechet").improves(2, 1)
