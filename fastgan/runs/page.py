@@ -166,11 +166,12 @@ def _reading(state: dict[str, Any], logged: dict[str, Line]) -> str:
         if logged.get(name)
     }
     numbers = ", ".join(f"{label} {value:.2f}" for label, value in recent.items())
+    behind = f" ({numbers})" if numbers else ""
     if symptoms:
-        return f"not healthy: {'; '.join(symptoms)} ({numbers})"
+        return f"not healthy: {'; '.join(symptoms)}{behind}"
     if watch["looks"] <= GRACE:
-        return f"health: too early to tell ({numbers})"
-    return f"healthy: {numbers}"
+        return f"health: too early to tell{behind}"
+    return f"healthy{f': {numbers}' if numbers else ''}"
 
 
 def _curves(logged: dict[str, Line], best: float | None) -> str:
@@ -199,11 +200,17 @@ def _curves(logged: dict[str, Line], best: float | None) -> str:
 
 
 def _grids(run: Run) -> str:
-    files = {int(file.stem[5:]): file for file in run.samples.glob("step-*.png") if file.stem[5:].isdecimal()}
+    files: dict[int, dict[str, Path]] = {}  # by step and by what is shown, where there is more than one of a step
+    for file in sorted(run.samples.glob("step-*.png")):
+        number, _, what = file.stem[5:].partition("-")
+        if number.isdecimal():
+            files.setdefault(int(number), {})[what.replace("-", " ")] = file
     steps = sorted(files)
     if len(steps) > GRIDS:
         steps = sorted({steps[round(i * (len(steps) - 1) / (GRIDS - 1))] for i in range(GRIDS)})
-    shown = {"the data, as the discriminator sees them": run.real, **{f"step {step}": files[step] for step in steps}}
+    shown = {"the data, as the discriminator sees them": run.real}
+    for step in steps:
+        shown |= {f"step {step}{what and f', {what}'}": file for what, file in files[step].items()}
     figures = []
     for title, file in shown.items():
         picture = _picture(file)
@@ -234,13 +241,30 @@ def _quality(file: Path) -> str:
 
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        values, protocol = found["metrics"], found["protocol"]
-        rows = [(name, "" if value is None else f"{value:.4g}", described(name)) for name, value in values.items()]
-        return _table(rows) + _table(protocol.items())
+        if "examples" in found:  # of a system that translates
+            tables = [_compared(name, *example.values()) for name, example in found["examples"].items()]
+        else:
+            rows = [(name, _number(value), described(name)) for name, value in found["metrics"].items()]
+            tables = [_table(rows)]
+        return "".join(tables) + _table(found["protocol"].items())
     except FileNotFoundError:
         return ""
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f'<p class="warn">{html.escape(file.name)} cannot be read</p>'
+
+
+def _compared(example: str, baseline: str, values: dict[str, Any], of_baseline: dict[str, Any]) -> str:
+    """The metrics of one kind of translation, each beside what costs nothing."""
+    from fastgan.metrics.registry import described
+
+    head = (example, "result", baseline, "")
+    return _table(
+        [head, *((name, _number(v), _number(of_baseline.get(name)), described(name)) for name, v in values.items())]
+    )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
 
 
 def _events(log: Path) -> str:

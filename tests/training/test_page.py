@@ -97,6 +97,7 @@ class TestPage:
         logged = {"discriminator/real": [(step, 0.5) for step in range(40)]}
         watch = {"looks": 40, "since": {"the losses oscillate": [7, HOLD - 1]}}
         assert _reading({"watch": watch}, logged) == "healthy: D(x) 0.50"
+        assert _reading({"watch": watch}, {}) == "healthy"
         watch["since"]["the losses oscillate"] = [7, HOLD]
         assert _reading({"watch": watch}, logged) == "not healthy: the losses oscillate since step 7 (D(x) 0.50)"
         assert _reading({"watch": None}, logged) == ""
@@ -184,6 +185,20 @@ class TestPage:
     def test_a_damaged_evaluation(self, finished):
         (finished / "evaluation.json").write_text("{")
         assert "evaluation.json cannot be read" in page(finished)
+
+    def test_translations_are_beside_what_costs_nothing(self, finished):
+        example = {"baseline": "copy", "metrics": {"l1": 0.125, "psnr": None}, "of_baseline": {"l1": 0.25, "psnr": 9.0}}
+        found = {"examples": {"forward": example}, "protocol": {"rows": 4}}
+        (finished / "evaluation.json").write_text(json.dumps(found))
+        text = page(finished)
+        assert "<tr><td>forward</td><td>result</td><td>copy</td>" in text
+        assert "<tr><td>l1</td><td>0.125</td><td>0.25</td>" in text
+        assert "<tr><td>psnr</td><td></td><td>9</td>" in text
+
+    def test_samples_of_several_directions(self, finished):
+        shutil.copy(finished / "samples/step-000004.png", finished / "samples/step-000004-b-to-a.png")
+        figures = re.findall(r"<figcaption>(step [^<]*)<", page(finished))
+        assert figures[-2:] == ["step 4", "step 4, b to a"]
 
 
 class TestChart:
