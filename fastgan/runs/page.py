@@ -201,7 +201,7 @@ def _curves(logged: dict[str, Line], best: float | None) -> str:
 
 def _grids(run: Run) -> str:
     files: dict[int, dict[str, Path]] = {}  # by step and by what is shown, where there is more than one of a step
-    for file in sorted(run.samples.glob("step-*.png")):
+    for file in sorted(run.samples.glob("step-*.png"), key=lambda file: file.stem):
         number, _, what = file.stem[5:].partition("-")
         if number.isdecimal():
             files.setdefault(int(number), {})[what.replace("-", " ")] = file
