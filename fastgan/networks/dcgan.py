@@ -8,9 +8,8 @@ from itertools import pairwise
 
 from torch import nn
 
+from fastgan.networks.upsampling import doubled
 from fastgan.nn import ConvNormAct2d, ConvTransposeNormAct2d
-
-UPSAMPLING = ("transposed", "resize")
 
 
 def generator(
@@ -20,17 +19,14 @@ def generator(
 
     width: channels of the largest maps; they double at each halving of the map, down to 4x4.
     resolution: a power of two from 16.
-    upsampling: transposed convolutions; or resize: to twice the size, then 3x3 convolutions (Odena et al. 2016,
-        "Deconvolution and Checkerboard Artifacts").
+    upsampling: see `fastgan.networks.upsampling.doubled`.
     """
     widths = [width * resolution // 8 >> level for level in range(int(math.log2(resolution)) - 2)]
     layers: list[nn.Module] = [ConvTransposeNormAct2d(latent, widths[0], 4, 1, 0, act="relu")]
     if upsampling == "resize":
         for wide, narrow in pairwise(widths):
-            layers += [nn.Upsample(scale_factor=2), nn.Conv2d(wide, narrow, 3, padding=1, bias=False)]
-            layers += [nn.BatchNorm2d(narrow), nn.ReLU(True)]
-        last = nn.Conv2d(widths[-1], channels, 3, padding=1, bias=False)
-        return nn.Sequential(*layers, nn.Upsample(scale_factor=2), last, nn.Tanh())
+            layers += [*doubled(wide, narrow, upsampling, bias=False), nn.BatchNorm2d(narrow), nn.ReLU(True)]
+        return nn.Sequential(*layers, *doubled(widths[-1], channels, upsampling, bias=False), nn.Tanh())
     for wide, narrow in pairwise(widths):
         layers.append(ConvTransposeNormAct2d(wide, narrow, 4, 2, 1, act="relu"))
     layers.append(ConvTransposeNormAct2d(widths[-1], channels, 4, 2, 1, norm=None, act="tanh"))

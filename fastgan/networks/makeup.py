@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.networks.resnet_translator import ResidualBlock
+from fastgan.networks.upsampling import doubled
 
 
 class MakeupGenerator(nn.Module):
@@ -15,9 +16,17 @@ class MakeupGenerator(nn.Module):
     (N, channels, H, W) in [-1, 1], and a reference of the same shape -> the same shape, in [-1, 1]; H and W multiples
     of 4.   width: channels of the largest maps.   blocks: residual ones at a quarter of the size.
     reference: whether it takes one, whose features have a first layer of their own.
+    upsampling: at its end, see `fastgan.networks.upsampling.doubled`.
     """
 
-    def __init__(self, width: int = 64, blocks: int = 6, channels: int = 3, reference: bool = True) -> None:
+    def __init__(
+        self,
+        width: int = 64,
+        blocks: int = 6,
+        channels: int = 3,
+        reference: bool = True,
+        upsampling: str = "transposed",
+    ) -> None:
         super().__init__()
         self.channels = channels
         self.source = _features(channels, width)
@@ -27,7 +36,7 @@ class MakeupGenerator(nn.Module):
             layers += [nn.Conv2d(before, after, 3, 2, 1), nn.InstanceNorm2d(after), nn.ReLU(True)]
         layers += [ResidualBlock(width * 4) for _ in range(blocks)]
         for before in (width * 4, width * 2):
-            layers += [nn.ConvTranspose2d(before, before // 2, 3, 2, 1, output_padding=1)]
+            layers += doubled(before, before // 2, upsampling, kernel=3)
             layers += [nn.InstanceNorm2d(before // 2), nn.ReLU(True)]
         self.layers = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, channels + 1, 7))
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastgan.networks.upsampling import doubled
 from fastgan.nn import Dropout
 
 NORMS: dict[str, Any] = {"batch": nn.BatchNorm2d, "instance": partial(nn.InstanceNorm2d, affine=True)}
@@ -23,6 +24,7 @@ class UNet(nn.Module):
     levels: halvings, at least 2; 8 take 256x256 pixels to one.
     norm: batch, or instance: what batch normalization is for a batch of one, with its weights.
     dropout: the share of its features that each of the decoder's first layers forgets.
+    upsampling: of the decoder's maps, see `fastgan.networks.upsampling.doubled`.
 
     Each map of the encoder goes to the decoder's layer of the same size as well. The activation comes before the
     convolution and, in the encoder, in place: a skip carries the activated tensor.
@@ -36,6 +38,7 @@ class UNet(nn.Module):
         out_channels: int = 3,
         norm: str = "batch",
         dropout: float = 0.5,
+        upsampling: str = "transposed",
     ) -> None:
         super().__init__()
         if norm not in NORMS:
@@ -53,10 +56,10 @@ class UNet(nn.Module):
             innermost = level == levels - 1
             before, after = widths[level] * (1 if innermost else 2), widths[level - 1]  # a skip beside it
             forgets = dropout and not innermost and level >= levels - 1 - FORGETFUL
-            layers = [nn.ReLU(True), nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False), NORMS[norm](after)]
+            layers = [nn.ReLU(True), *doubled(before, after, upsampling, bias=False), NORMS[norm](after)]
             ups.append(nn.Sequential(*layers, *([Dropout(dropout)] if forgets else [])))
         self.downs, self.ups = nn.ModuleList(downs), nn.ModuleList(ups)
-        self.last = nn.Sequential(nn.ReLU(True), nn.ConvTranspose2d(width * 2, out_channels, 4, 2, 1), nn.Tanh())
+        self.last = nn.Sequential(nn.ReLU(True), *doubled(width * 2, out_channels, upsampling), nn.Tanh())
 
     def forward(self, x: Tensor) -> Tensor:
         skips: list[Tensor] = []

@@ -9,6 +9,7 @@ from fastgan.options.fields import Options, option
 POWERS_OF_TWO = (16, 32, 64, 128, 256)
 AUGMENTATIONS = ("color", "translation", "cutout")  # fastgan.nn.DifferentiableAugment has them
 DECAYS = ("none", "linear", "cosine", "halve")
+UPSAMPLING = ("transposed", "resize")  # fastgan.networks.upsampling has them
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,18 @@ class Translation(Options):
                 f"layers must be at most {most} for pictures of {self.resolution} pixels a side, not {self.layers}: a "
                 "discriminator of more sees no patch in them"
             )
+
+
+@dataclass(frozen=True)
+class Upsampling(Options):
+    """Of generators that double the size of their maps."""
+
+    upsampling: str = option(
+        "transposed",
+        "transposed convolutions; or resize: to twice the size, then 3x3 convolutions, against checkerboards (Odena "
+        "2016)",
+        choices=UPSAMPLING,
+    )
 
 
 @dataclass(frozen=True)

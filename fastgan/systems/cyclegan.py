@@ -64,7 +64,9 @@ class CycleGAN(PatchTranslator):
 
     @classmethod
     def quick(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:
-        options = {"resolution": 64, "width": 16, "discriminator_width": 16, "blocks": 3, "layers": 2}
+        options = {
+            "resolution": 64, "width": 16, "discriminator_width": 16, "blocks": 3, "layers": 2, "upsampling": "resize",
+        }  # fmt: skip
         few = {"augment": AUGMENT} if (rows or FEW) < FEW else {}
         return Preset({**options, **few}, {"batch_size": 4, "flip": True, "jitter": 6})
 
@@ -72,7 +74,8 @@ class CycleGAN(PatchTranslator):
         super().__init__(config)
         blocks = config.blocks if config.blocks is not None else (9 if config.resolution >= 256 else 6)
         channels, width = config.channels, config.discriminator_width or config.width
-        self.forth, self.back = (resnet_translator(config.width, blocks, channels, channels) for _ in range(2))
+        sizes = config.width, blocks, channels, channels
+        self.forth, self.back = (resnet_translator(*sizes, config.upsampling) for _ in range(2))
         self.discriminator_a, self.discriminator_b = (patchgan(channels, width, config.layers) for _ in range(2))
         self.pool_a, self.pool_b = (ImagePool(config.pool, self.image_shape) for _ in range(2))
         init.dcgan(self)

@@ -23,22 +23,17 @@ from fastgan.options.groups import (
     LabelNoise,
     Networks,
     Players,
+    Upsampling,
 )  # fmt: skip
 from fastgan.systems.adversarial import AdversarialSystem, with_dropout
 from fastgan.systems.quick import Preset, augmented, gray
 
 
 @dataclass(frozen=True)
-class DCGANNetworks(Networks):
+class DCGANNetworks(Upsampling, Networks):
     resolution: int = option(64, "pixels a side", choices=POWERS_OF_TWO)
     width: int = option(64, "channels of the largest maps; they double at each halving of the map, down to 4x4")
     slope: float = option(0.2, "of the discriminator's leaky ReLU", least=0)
-    upsampling: str = option(
-        "transposed",
-        "transposed convolutions; or resize: to twice the size, then 3x3 convolutions, against checkerboards (Odena "
-        "2016)",
-        choices=tuple(dcgan.UPSAMPLING),
-    )
 
 
 @dataclass(frozen=True)

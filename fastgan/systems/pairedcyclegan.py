@@ -94,7 +94,9 @@ class PairedCycleGAN(PatchTranslator):
 
     @classmethod
     def quick(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:
-        options = {"resolution": 64, "width": 16, "discriminator_width": 16, "blocks": 3, "layers": 2}
+        options = {
+            "resolution": 64, "width": 16, "discriminator_width": 16, "blocks": 3, "layers": 2, "upsampling": "resize",
+        }  # fmt: skip
         few = {"augment": AUGMENT} if (rows or FEW) < FEW else {}
         return Preset({**options, **few}, {"batch_size": 4, "flip": True, "jitter": 6})
 
@@ -105,8 +107,9 @@ class PairedCycleGAN(PatchTranslator):
             self.directions = DOMAINS  # type: ignore[misc]  # of this one
         blocks = config.blocks if config.blocks is not None else (9 if config.resolution >= 256 else 6)
         channels, width = config.channels, config.discriminator_width or config.width
-        self.applier = MakeupGenerator(config.width, blocks, channels)
-        self.remover = MakeupGenerator(config.width, blocks, channels, reference=False)
+        self.applier, self.remover = (
+            MakeupGenerator(config.width, blocks, channels, reference, config.upsampling) for reference in (True, False)
+        )
         self.discriminator_worn, self.discriminator_bare = (patchgan(channels, width, config.layers) for _ in range(2))
         if TARGET in self.known:
             self.discriminator_pair = patchgan(2 * channels, width, config.layers)

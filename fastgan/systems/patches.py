@@ -12,7 +12,7 @@ from torch import nn
 from fastgan.data.fields import Field
 from fastgan.losses import Adversarial, Hinge, LeastSquares, NonSaturating
 from fastgan.nn import DifferentiableAugment
-from fastgan.options.groups import Adam, Augmentation, Decay, Translation
+from fastgan.options.groups import Adam, Augmentation, Decay, Translation, Upsampling
 from fastgan.systems import remedies
 from fastgan.systems.adversarial import rate_at
 from fastgan.systems.base import Loss, Phase, adam
@@ -36,7 +36,7 @@ REMEDIES = {
 
 
 @dataclass(frozen=True)
-class PatchConfig(Decay, Augmentation, Adam, Translation):
+class PatchConfig(Upsampling, Decay, Augmentation, Adam, Translation):
     """The families of options that such a translator has."""
 
 

@@ -70,14 +70,16 @@ class Pix2Pix(PatchTranslator):
 
     @classmethod
     def quick(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:
-        options = {"resolution": 64, "width": 24, "discriminator_width": 16, "norm": "batch"}
+        options = {
+            "resolution": 64, "width": 24, "discriminator_width": 16, "norm": "batch", "upsampling": "resize",
+        }  # fmt: skip
         return Preset(options, {"batch_size": 8, "flip": True, "jitter": 6})
 
     def __init__(self, config: Pix2PixConfig) -> None:
         super().__init__(config)
         levels = config.levels or config.resolution.bit_length() - 1
         channels = config.channels
-        self.generator = UNet(config.width, levels, channels, channels, config.norm, config.dropout)
+        self.generator = UNet(config.width, levels, channels, channels, config.norm, config.dropout, config.upsampling)
         self.discriminator = patchgan(
             2 * channels, config.discriminator_width or config.width, config.layers, config.norm
         )

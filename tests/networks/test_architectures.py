@@ -8,6 +8,8 @@ from torch import nn
 
 from fastgan import networks
 from fastgan.networks import dcgan, perceptron, residual, resize_dcgan
+from fastgan.networks.makeup import MakeupGenerator
+from fastgan.networks.upsampling import doubled
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,10 @@ def test_sizes_are_the_published_ones(network, parameters: int) -> None:
     ("network", "shape", "result"),
     [
         (lambda: networks.UNet(4, 3, 1, 2), (1, 16, 24), (2, 16, 24)),
+        (lambda: networks.UNet(4, 3, 1, 2, upsampling="resize"), (1, 16, 24), (2, 16, 24)),
         (lambda: networks.resnet_translator(4, 1, 1, 2), (1, 16, 24), (2, 16, 24)),
+        (lambda: networks.resnet_translator(4, 1, 1, 2, "resize"), (1, 16, 24), (2, 16, 24)),
+        (lambda: MakeupGenerator(4, 1, 1, False, "resize"), (1, 16, 24), (1, 16, 24)),
         (lambda: networks.patchgan(6, 4), (6, 64, 32), (1, 6, 2)),
         (lambda: networks.patchgan(3, 4, 1, "batch"), (3, 16, 16), (1, 6, 6)),
         (lambda: networks.SRGANGenerator(8, 1, 1), (1, 8, 6), (1, 32, 24)),
@@ -98,3 +103,15 @@ def test_the_skips_of_the_unet_carry_the_activated_maps() -> None:
     network.last.register_forward_pre_hook(lambda module, args: skips.append(args[0][:, :4].clone()))
     network(torch.randn(1, 3, 16, 16))
     assert skips[0].equal(nn.functional.leaky_relu(plain[0], 0.2))
+
+
+def test_doubled_without_checkerboards() -> None:
+    """A constant map stays one inside its border; transposed convolutions of 3x3 kernels make four values of it."""
+    for kind, kernel, values in (("resize", 3, 1), ("transposed", 3, 4), ("transposed", 4, 4)):
+        layers = nn.Sequential(*doubled(3, 1, kind, kernel))
+        inside = layers(torch.ones(1, 3, 6, 6)).detach()[0, 0, 2:-2, 2:-2]
+        assert len({round(float(value), 4) for value in inside.flatten()}) == values
+    for layer in (*doubled(3, 2, "resize", bias=False), *doubled(3, 2, "transposed", bias=False)):
+        assert getattr(layer, "bias", None) is None
+    with pytest.raises(ValueError, match="upsampling must be one of transposed, resize, not 'shuffle'"):
+        doubled(3, 1, "shuffle")

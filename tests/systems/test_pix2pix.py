@@ -112,11 +112,18 @@ def unet(x, p, kind):
     for level in range(1, 5):
         y = F.conv2d(F.leaky_relu(maps[-1], 0.2), p[f"downs.{level}.1.weight"], None, 2, 1)
         maps.append(y if level == 4 else norm(y, p, f"downs.{level}.2", kind))
-    y = maps[4]
+    y, resized = maps[4], "last.2.weight" in p
     for up in range(4):
-        y = F.conv_transpose2d(F.relu(y), p[f"ups.{up}.1.weight"], None, 2, 1)
-        y = torch.cat([F.leaky_relu(maps[3 - up], 0.2), norm(y, p, f"ups.{up}.2", kind)], 1)
-    return F.conv_transpose2d(F.relu(y), p["last.1.weight"], p["last.1.bias"], 2, 1).tanh()
+        y = doubled(F.relu(y), p, f"ups.{up}", resized)
+        y = torch.cat([F.leaky_relu(maps[3 - up], 0.2), norm(y, p, f"ups.{up}.{3 if resized else 2}", kind)], 1)
+    return doubled(F.relu(y), p, "last", resized).tanh()
+
+
+def doubled(x, p, name, resized):
+    if resized:
+        x = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        return F.conv2d(x, p[f"{name}.2.weight"], p.get(f"{name}.2.bias"), 1, 1)
+    return F.conv_transpose2d(x, p[f"{name}.1.weight"], p.get(f"{name}.1.bias"), 2, 1)
 
 
 def patches(x, p, kind):
@@ -167,11 +174,12 @@ def plain_step(g, d, kind="batch", loss="non_saturating", weight=100.0, rates=(1
     [
         ({"norm": "batch"}, {}),
         ({"norm": "instance"}, {"kind": "instance"}),
+        ({"norm": "batch", "upsampling": "resize"}, {}),
         ({"norm": "batch", "loss": "least_squares"}, {"loss": "least_squares"}),
         ({"norm": "batch", "loss": "hinge", "l1": 3.0}, {"loss": "hinge", "weight": 3.0}),
         ({"norm": "batch", "decay": "linear", "decay_from": 1, "decay_steps": 4}, {"rates": (1.0, 1.0, 0.75)}),
     ],
-    ids=["batch", "instance", "least squares", "hinge", "decay"],
+    ids=["batch", "instance", "resize", "least squares", "hinge", "decay"],
 )
 def test_three_steps_are_those_of_plain_pytorch(options, plain):
     system = made(**options, dropout=0.0).double()
