@@ -1,13 +1,17 @@
-"""Adam, without the copies that PyTorch makes."""
+"""Adam, without the copies that PyTorch makes and the compiler that it imports."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastgan import backend
+
+_step = inspect.unwrap(torch.optim.Adam.step)
 
 
 class Adam(torch.optim.Adam):
@@ -17,7 +21,19 @@ class Adam(torch.optim.Adam):
     makes a contiguous copy of a gradient that is not, and does not use it; and where a gradient or an average has
     another layout than the parameter, it updates a weight by the gradient of another. Here it is given views in the
     order of their memory, and what has another layout is brought to the parameter's first.
+
+    PyTorch's optimizers import torch._dynamo when they are made, two seconds, to keep torch.compile out. These methods
+    are theirs without that; inside a compiled function it is imported already.
     """
+
+    add_param_group = inspect.unwrap(torch.optim.Adam.add_param_group)
+    load_state_dict = inspect.unwrap(torch.optim.Adam.load_state_dict)
+    state_dict = inspect.unwrap(torch.optim.Adam.state_dict)
+    zero_grad = inspect.unwrap(torch.optim.Adam.zero_grad)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        with torch.set_grad_enabled(self.defaults["differentiable"]):
+            return _step(self, closure)
 
     def _init_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], *rest: Any) -> Any:
         found = super()._init_group(group, params, grads, *rest)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from copy import deepcopy
 
 import pytest
@@ -78,3 +80,18 @@ def test_state_is_that_of_pytorch():
     theirs.load_state_dict(optimizer.state_dict())
     for parameter, state in optimizer.state.items():
         assert state["exp_avg"].shape == state["exp_avg_sq"].shape == parameter.shape
+
+
+def test_training_does_not_import_the_compiler():
+    code = (
+        "import sys, torch, fastgan\n"
+        "from fastgan.systems.optimizers import Adam\n"
+        "p = torch.nn.Parameter(torch.ones(3))\n"
+        "optimizer = Adam([p], lr=0.1, fused=True)\n"
+        "(p ** 2).sum().backward()\n"
+        "optimizer.step(); optimizer.zero_grad(); optimizer.load_state_dict(optimizer.state_dict())\n"
+        "assert not p.grad_fn and p.requires_grad\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
