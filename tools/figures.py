@@ -66,20 +66,24 @@ def _step_with_amx() -> list[str]:
 
 
 def _systems(result: dict[str, Any]) -> str:
-    """A line a system, with both dtypes."""
+    """A line a system, with both dtypes, and what another processor made of it."""
+    older = json.loads((ROOT / "benchmarks/results/systems-avx2.json").read_text())
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in result["rows"]:
-        if row["variant"] == "fastgan":
-            found.setdefault(row["facts"]["system"], {})[row["facts"]["dtype"]] = row
-    lines = ["Steps of all systems at 32x32, batch 64, against the same on PyTorch's own modules, channels_last:", ""]
-    lines += ["| system | float32, ms | | bfloat16, ms | |", "|---|---|---|---|---|"]
-    for name, rows in found.items():
-        cells = [name]
-        for dtype in ("float32", "bfloat16"):
-            cells += (
-                [f"{rows[dtype]['milliseconds']:.0f}", f"{rows[dtype]['ratio']:.2f}x"] if dtype in rows else ["", ""]
-            )
+    for rows, on in ((older["rows"], " with AVX2"), (result["rows"], "")):
+        for row in rows:
+            if row["variant"] == "fastgan":
+                found.setdefault(row["case"].rsplit(",", 1)[0], {})[row["facts"]["dtype"] + on] = row
+    lines = ["Steps of all systems against the same on PyTorch's own modules, channels_last; at the right on a"]
+    lines += ["processor with AVX2 alone:", ""]
+    columns = "float32", "bfloat16", "float32 with AVX2"
+    lines += [_cells(["system", *(cell for name in columns for cell in (f"{name}, ms", ""))]), "|---" * 7 + "|"]
+    for case, measured in found.items():
+        cells = [case.replace(" step", "")]
+        for column in columns:
+            row = measured.get(column)
+            cells += ["", ""] if row is None else [f"{row['milliseconds']:.0f}", f"{row['ratio']:.2f}x"]
         lines.append(_cells(cells))
+    lines += ["", f"AVX2: {_machine(older['machine'])}"]
     return "\n".join(lines)
 
 
