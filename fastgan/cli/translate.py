@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from fastgan.data.pictures import FORMATS
     from fastgan.data.problems import printable
     from fastgan.files import check_file
-    from fastgan.runs.translation import translated_pixels
+    from fastgan.runs.translation import translated
     from fastgan.systems import Translator
 
     if args.tile is not None and args.tile < 0:
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
                 image, inputs, truth = read(each)
                 path = Path(args.out) if single else Path(args.out, f"{each.name}.png")
                 _check_result(system, image, path)
-                result = translated_pixels(system, image, direction, inputs, args.tile)
+                result = translated(system, image, direction, inputs, args.tile, pixels=True)[0]
             except (Unusable, ValueError, OSError, MemoryError, RuntimeError) as error:
                 if isinstance(error, RuntimeError) and not of_memory(error):
                     raise

@@ -17,7 +17,7 @@ from fastgan.tuning.store import folder
 Rows = dict[str, Tensor]
 
 
-def kept(name: str, draw: Callable[[], Rows]) -> Rows:
+def cached(name: str, draw: Callable[[], Rows]) -> Rows:
     """What `draw` gives, from the cache or drawn into it: once, whoever else asks meanwhile.
 
     name: of the file; another one, as of another version, is drawn anew.

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from fastgan.data.drawn import Rows as Row
-from fastgan.data.drawn import kept
+from fastgan.data.drawn import cached
 from fastgan.data.faces import look, paint, person, scene
 from fastgan.data.fields import Field, check_wanted
 from fastgan.data.images import ImageData
@@ -82,7 +82,7 @@ class Heads:
 def heads(part: str) -> Heads:
     """`source` a bare person, `reference` another one made up, `target` the first with that make-up, `bare` the second
     without: (3, 128, 128) each; `lips`, `lids`, `cheeks` (1, 128, 128), white where make-up of `target` can be."""
-    drawn = _kept(f"heads-{part}", partial(head, SEEDS[part]), ROWS[part])
+    drawn = _cached(f"heads-{part}", partial(head, SEEDS[part]), ROWS[part])
     return Heads(rows_of(_name("heads", part), drawn))
 
 
@@ -106,7 +106,7 @@ def head(seed: int, number: int, count: int, side: int = SIDE) -> Row:
 def eyes(part: str) -> Together:
     """`image` (3, 64, 64), one eye; `vector` (2,), where it looks: the parts of the unit vector of its gaze to the
     picture's right and upwards."""
-    drawn = _kept(f"eyes-{part}", partial(eye, SEEDS[part]), ROWS[part])
+    drawn = _cached(f"eyes-{part}", partial(eye, SEEDS[part]), ROWS[part])
     name = _name("eyes", part)
     images = ImageData(drawn["image"], name="eyes")
     gaze = Tensors("gaze", {"vector": drawn["vector"]})
@@ -125,9 +125,9 @@ def _name(name: str, part: str) -> str:
     return name if part == TRAIN else f"{name}@{part}"
 
 
-def _kept(what: str, draw: Callable[[int, int], Row], count: int) -> Row:
+def _cached(what: str, draw: Callable[[int, int], Row], count: int) -> Row:
     """`count` rows of `draw(number, count)`."""
-    return kept(f"{what}-{count}-{VERSION}", lambda: _drawn(what, draw, count))
+    return cached(f"{what}-{count}-{VERSION}", lambda: _drawn(what, draw, count))
 
 
 def _drawn(what: str, draw: Callable[[int, int], Row], count: int) -> Row:

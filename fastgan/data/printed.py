@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from fastgan.data.drawn import Rows, kept
+from fastgan.data.drawn import Rows, cached
 from fastgan.data.images import ImageData
 from fastgan.data.sources.parts import TRAIN
 
@@ -24,7 +24,7 @@ STROKES = (0, 1, 2, 3)  # pixels around the outline, of 84
 
 def printed(part: str) -> ImageData:
     """images (5000 or 1000, 1, 28, 28) uint8, labels the digit, as many of each."""
-    drawn = kept(f"printed-{part}-{VERSION}", lambda: draw(SEEDS[part], ROWS[part]))
+    drawn = cached(f"printed-{part}-{VERSION}", lambda: draw(SEEDS[part], ROWS[part]))
     name = "printed" if part == TRAIN else f"printed@{part}"
     return ImageData(drawn["images"], drawn["labels"], tuple("0123456789"), name=name)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -23,6 +23,7 @@ def translated(
     direction: str | None = None,
     inputs: Mapping[str, Tensor] | None = None,
     tile: int | None = None,
+    pixels: bool = False,
 ) -> Tensor:
     """One picture, (1, C, H, W) in [-1, 1], translated: (1, C', scale H, scale W) on the CPU, in [-1, 1].
 
@@ -30,24 +31,21 @@ def translated(
         that the system takes.
     tile: pixels a side of the tiles it goes in; 0: whole; None: in tiles from 2^20 pixels on. A system that looks at
     the whole picture (`Translator.halo` is None) takes it whole.
+    pixels: give uint8 instead, which takes a quarter of the memory.
 
     A side that is no multiple of what the system takes is continued by reflection, and cut again afterwards. Where only
     one size goes in, the picture is resized to it, and the result back. ValueError for a picture that is too small, a
     tile for a system that takes whole pictures, and what `Translator.check` refuses.
     """
-    return _assembled(system, image, pieces(system, image, direction, inputs, tile))
-
-
-def translated_pixels(
-    system: Translator,
-    image: Tensor,
-    direction: str | None = None,
-    inputs: Mapping[str, Tensor] | None = None,
-    tile: int | None = None,
-) -> Tensor:
-    """The same as `translated` gives, as (C', scale H, scale W) uint8, in a quarter of the memory."""
-    found = pieces(system, image, direction, inputs, tile)
-    return _assembled(system, image, (each._replace(values=to_uint8(each.values)) for each in found))[0]
+    made: Tensor | None = None
+    for rows, columns, values in _pieces(system, image, direction, dict(inputs or {}), tile):
+        part = to_uint8(values) if pixels else values
+        if made is None:  # with channels last in memory, as files of pictures are
+            height, width = (side * system.scale for side in image.shape[2:])
+            made = part.new_empty(1, height, width, part.shape[1]).permute(0, 3, 1, 2)
+        made[..., rows, columns] = part
+    assert made is not None
+    return made
 
 
 class Piece(NamedTuple):
@@ -58,15 +56,10 @@ class Piece(NamedTuple):
     values: Tensor  # (1, C', height, width) in [-1, 1], on the CPU
 
 
-def pieces(
-    system: Translator,
-    image: Tensor,
-    direction: str | None = None,
-    inputs: Mapping[str, Tensor] | None = None,
-    tile: int | None = None,
+def _pieces(
+    system: Translator, image: Tensor, direction: str | None, inputs: dict[str, Tensor], tile: int | None
 ) -> Iterator[Piece]:
     """What `translated` puts together, tile by tile. Errors as there."""
-    inputs = dict(inputs or {})
     height, width = image.shape[2:]
     if tile and system.halo is None:
         raise ValueError(f"{system.name} looks at the whole picture, so that it cannot go in tiles: leave tile out")
@@ -105,17 +98,6 @@ def pieces(
                 ..., top : top + rows_of.stop - rows_of.start, left : left + columns_of.stop - columns_of.start
             ]
             yield Piece(rows_of, columns_of, _clamped(middle))
-
-
-def _assembled(system: Translator, image: Tensor, found: Iterable[Piece]) -> Tensor:
-    made: Tensor | None = None
-    for rows, columns, values in found:
-        if made is None:  # with channels last in memory, as files of pictures are
-            height, width = (side * system.scale for side in image.shape[2:])
-            made = values.new_empty(1, height, width, values.shape[1]).permute(0, 3, 1, 2)
-        made[..., rows, columns] = values
-    assert made is not None
-    return made
 
 
 def _windows(length: int, step: int, halo: int, least: int) -> Iterator[tuple[slice, slice]]:

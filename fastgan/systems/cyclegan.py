@@ -17,18 +17,15 @@ from fastgan.networks.resnet_translator import resnet_translator
 from fastgan.nn import init
 from fastgan.options import option
 from fastgan.systems.base import Part, Phase
-from fastgan.systems.patches import PatchConfig, PatchTranslator
+from fastgan.systems.patches import ResidualConfig, ResidualTranslator
 from fastgan.systems.pool import ImagePool
-from fastgan.systems.quick import AUGMENT, FEW, Preset
 from fastgan.systems.remedies import COPIES, HIDDEN, Remedy
 
 
 @dataclass(frozen=True)
-class CycleGANConfig(PatchConfig):
+class CycleGANConfig(ResidualConfig):
     """Defaults of the authors' code, for batches of one picture of each domain."""
 
-    resolution: int = option(256, "pixels a side", multiple=4, least=8)
-    blocks: int | None = option(None, "residual ones in a generator; none: 9 from 256 pixels on, else 6", least=0)
     cycle: float = option(10.0, "weight of |F(G(a)) - a| and |G(F(b)) - b|", least=0, on_resume="differs")
     identity: float = option(
         0.5, "that of |G(b) - b| and |F(a) - a|, which keep the colors, as a share of it", least=0, on_resume="differs"
@@ -49,7 +46,7 @@ class State(NamedTuple):
     fake_b: Tensor  # of a, with the graph of `forth`
 
 
-class CycleGAN(PatchTranslator):
+class CycleGAN(ResidualTranslator):
     """Two sets of pictures without pairs: one generator each way, and there and back again is the same (Zhu 2017)."""
 
     name: ClassVar[str] = "cyclegan"
@@ -62,32 +59,15 @@ class CycleGAN(PatchTranslator):
         COPIES: (Remedy("identity=0"), Remedy("a smaller cycle")), HIDDEN: (Remedy("a smaller cycle"),)
     }  # fmt: skip
 
-    @classmethod
-    def quick(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:
-        options = {
-            "resolution": 64, "width": 16, "discriminator_width": 16, "blocks": 3, "layers": 2, "upsampling": "resize",
-        }  # fmt: skip
-        few = {"augment": AUGMENT} if (rows or FEW) < FEW else {}
-        return Preset({**options, **few}, {"batch_size": 4, "flip": True, "jitter": 6})
-
     def __init__(self, config: CycleGANConfig) -> None:
         super().__init__(config)
-        blocks = config.blocks if config.blocks is not None else (9 if config.resolution >= 256 else 6)
         channels, width = config.channels, config.discriminator_width or config.width
-        sizes = config.width, blocks, channels, channels
+        sizes = config.width, config.residual, channels, channels
         self.forth, self.back = (resnet_translator(*sizes, config.upsampling) for _ in range(2))
         self.discriminator_a, self.discriminator_b = (patchgan(channels, width, config.layers) for _ in range(2))
         self.pool_a, self.pool_b = (ImagePool(config.pool, self.image_shape) for _ in range(2))
         init.dcgan(self)
         self.loss = LeastSquares()
-
-    @property
-    def multiple(self) -> int:
-        return 4
-
-    @property
-    def least(self) -> int:
-        return 8  # of which two pixels are left, at whose borders the residual blocks reflect
 
     def inputs(self) -> dict[str, Field]:
         return {name: Images(*self.image_shape, fit=self.config.fit) for name in ("a", "b")}

@@ -19,8 +19,7 @@ from fastgan.networks.patchgan import patchgan
 from fastgan.nn import init
 from fastgan.options import option
 from fastgan.systems.base import Part, Phase
-from fastgan.systems.patches import LOSSES, PatchConfig, PatchTranslator
-from fastgan.systems.quick import AUGMENT, FEW, Preset
+from fastgan.systems.patches import LOSSES, ResidualConfig, ResidualTranslator
 from fastgan.systems.remedies import COPIES, HIDDEN, Remedy
 from fastgan.systems.translator import Example
 
@@ -31,11 +30,9 @@ DOMAINS = {"apply": ("a", "b"), "remove": ("b", "a")}
 
 
 @dataclass(frozen=True)
-class PairedCycleGANConfig(PatchConfig):
+class PairedCycleGANConfig(ResidualConfig):
     """Weights of the paper, whose networks have the sizes of CycleGAN's here."""
 
-    resolution: int = option(256, "pixels a side", multiple=4, least=8)
-    blocks: int | None = option(None, "residual ones in a generator; none: 9 from 256 pixels on, else 6", least=0)
     known: str = option(
         "",
         "what rows of the data have beside source and reference; target, the source made up as the reference is, is "
@@ -60,7 +57,7 @@ class State(NamedTuple):
     removed: Tensor  # F(y), likewise
 
 
-class PairedCycleGAN(PatchTranslator):
+class PairedCycleGAN(ResidualTranslator):
     """The make-up of a reference applied to a face, and removed from one (Chang 2018).
 
     G(x, y) applies the make-up of y to x, F(y) removes it. Five losses, all with the weights of the configuration:
@@ -92,23 +89,15 @@ class PairedCycleGAN(PatchTranslator):
             found["known"] = known
         return found
 
-    @classmethod
-    def quick(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:
-        options = {
-            "resolution": 64, "width": 16, "discriminator_width": 16, "blocks": 3, "layers": 2, "upsampling": "resize",
-        }  # fmt: skip
-        few = {"augment": AUGMENT} if (rows or FEW) < FEW else {}
-        return Preset({**options, **few}, {"batch_size": 4, "flip": True, "jitter": 6})
-
     def __init__(self, config: PairedCycleGANConfig) -> None:
         super().__init__(config)
         self.known = tuple(name for name in KNOWN if name in config.known.replace(" ", "").split(","))
         if not self.known:
             self.directions = DOMAINS  # type: ignore[misc]  # of this one
-        blocks = config.blocks if config.blocks is not None else (9 if config.resolution >= 256 else 6)
         channels, width = config.channels, config.discriminator_width or config.width
         self.applier, self.remover = (
-            MakeupGenerator(config.width, blocks, channels, reference, config.upsampling) for reference in (True, False)
+            MakeupGenerator(config.width, config.residual, channels, reference, config.upsampling)
+            for reference in (True, False)
         )
         self.discriminator_worn, self.discriminator_bare = (patchgan(channels, width, config.layers) for _ in range(2))
         if TARGET in self.known:
@@ -122,14 +111,6 @@ class PairedCycleGAN(PatchTranslator):
         others = {name: Images(1, height, width) if name in REGIONS else Images(*self.image_shape)
                   for name in self.known}  # fmt: skip
         return {**super().inputs(), **others}
-
-    @property
-    def multiple(self) -> int:
-        return 4
-
-    @property
-    def least(self) -> int:
-        return 8  # of which two pixels are left, at whose borders the residual blocks reflect
 
     def phases(self) -> list[Phase]:
         discriminators = [self.discriminator_worn, self.discriminator_bare]

@@ -12,11 +12,12 @@ from torch import nn
 from fastgan.data.fields import Field
 from fastgan.losses import Adversarial, Hinge, LeastSquares, NonSaturating
 from fastgan.nn import DifferentiableAugment
+from fastgan.options import option
 from fastgan.options.groups import Adam, Augmentation, Decay, Translation, Upsampling
 from fastgan.systems import remedies
 from fastgan.systems.adversarial import rate_at
 from fastgan.systems.base import Loss, Phase, adam
-from fastgan.systems.quick import Preset
+from fastgan.systems.quick import AUGMENT, FEW, Preset
 from fastgan.systems.remedies import Remedy
 from fastgan.systems.translator import Translator
 
@@ -78,3 +79,36 @@ class PatchTranslator(Translator):
 def falling(steps: int) -> dict[str, Any]:
     """Options of learning rates that fall to 0 in the second half of so many steps."""
     return {"decay": "linear", "decay_from": steps // 2, "decay_steps": steps - steps // 2}
+
+
+@dataclass(frozen=True)
+class ResidualConfig(PatchConfig):
+    """Of generators with residual blocks between two halvings and two doublings."""
+
+    resolution: int = option(256, "pixels a side", multiple=4, least=8)
+    blocks: int | None = option(None, "residual ones in a generator; none: 9 from 256 pixels on, else 6", least=0)
+
+    @property
+    def residual(self) -> int:
+        """The number of blocks."""
+        return self.blocks if self.blocks is not None else (9 if self.resolution >= 256 else 6)
+
+
+class ResidualTranslator(PatchTranslator):
+    """Its generators have residual blocks, as CycleGAN's."""
+
+    @classmethod
+    def quick(cls, fields: Mapping[str, Field], rows: int | None, steps: int | None) -> Preset:
+        options = {
+            "resolution": 64, "width": 16, "discriminator_width": 16, "blocks": 3, "layers": 2, "upsampling": "resize",
+        }  # fmt: skip
+        few = {"augment": AUGMENT} if (rows or FEW) < FEW else {}
+        return Preset({**options, **few}, {"batch_size": 4, "flip": True, "jitter": 6})
+
+    @property
+    def multiple(self) -> int:
+        return 4
+
+    @property
+    def least(self) -> int:
+        return 8  # of which two pixels are left, at whose borders the residual blocks reflect

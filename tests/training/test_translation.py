@@ -11,7 +11,7 @@ from torch import nn
 from fastgan.data.hints import hints_of
 from fastgan.data.pictures import to_uint8
 from fastgan.runs.resizing import placed
-from fastgan.runs.translation import translated, translated_pixels
+from fastgan.runs.translation import translated
 from fastgan.systems import Translator
 
 
@@ -137,8 +137,8 @@ def test_pixels_are_the_same(image, scale, fixed, tile):
     system = Local(scale)
     if fixed:
         system.fixed, system.halo, tile = fixed, None, 0
-    expected = to_uint8(translated(system, image, tile=tile)[0])
-    assert torch.equal(translated_pixels(system, image, tile=tile), expected)
+    expected = to_uint8(translated(system, image, tile=tile))
+    assert torch.equal(translated(system, image, tile=tile, pixels=True), expected)
 
 
 class TestPlaced:
